@@ -1,0 +1,1 @@
+"""Exchanges to applications and back: the ASGI side of every protocol."""

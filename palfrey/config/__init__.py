@@ -1,0 +1,1 @@
+"""The settings: one table, its sources, and what is generated from it."""

@@ -1,0 +1,1 @@
+"""What is written down while serving: logs, access lines, the scoreboard."""

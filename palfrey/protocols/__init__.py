@@ -1,0 +1,1 @@
+"""Bytes to exchanges and back: one package for each protocol."""

@@ -1,0 +1,1 @@
+"""What Palfrey asks of the operating system: sockets, processes, pid files, systemd."""
