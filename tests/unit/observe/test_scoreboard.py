@@ -1,0 +1,63 @@
+"""Rows hold what was put, keep to themselves, and are seen by other processes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from palfrey.observe.scoreboard import Scoreboard, State
+
+
+def test_a_new_board_is_empty() -> None:
+    board = Scoreboard(3)
+    assert len(board) == 3
+    assert list(board.live()) == []
+    assert board.row(0).pid == 0
+    assert board.row(0).state == State.FREE
+    assert board.row(0).heartbeat == 0.0
+    with pytest.raises(IndexError):
+        board.row(3)
+
+
+def test_fields_do_not_overlap() -> None:
+    board = Scoreboard(2)
+    row = board.row(0)
+    row.pid, row.state, row.generation = 7, State.READY, 2
+    row.heartbeat = 12345.678
+    row.connections, row.in_flight, row.requests = 3, 1, 1 << 40
+    row.requests += 1
+    assert (row.pid, row.state, row.generation) == (7, State.READY, 2)
+    assert row.heartbeat == 12345.678
+    assert (row.connections, row.in_flight, row.requests) == (3, 1, (1 << 40) + 1)
+    assert board.row(1).pid == board.row(1).requests == 0
+    assert board.reach == 0
+
+
+def test_clear_forgets_all_of_one_row_only() -> None:
+    board = Scoreboard(2)
+    for index in range(2):
+        board.row(index).pid = index + 1
+        board.row(index).heartbeat = 1.5
+    board.row(0).clear()
+    assert board.row(0).pid == 0
+    assert board.row(0).heartbeat == 0.0
+    assert board.row(1).heartbeat == 1.5
+
+
+def test_live_looks_at_owned_rows_within_reach() -> None:
+    board = Scoreboard(4)
+    board.row(0).pid, board.row(2).pid, board.row(3).pid = 10, 12, 13
+    board.reach = 3
+    assert [row.pid for row in board.live()] == [10, 12]
+
+
+def test_another_process_sees_and_writes() -> None:
+    board = Scoreboard(1)
+    board.row(0).connections = 5
+    pid = os.fork()
+    if pid == 0:
+        board.row(0).requests = board.row(0).connections + 1
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert board.row(0).requests == 6
