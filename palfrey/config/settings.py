@@ -1,0 +1,549 @@
+"""THE table of settings: one field of `Settings` is one row, and everything else about a setting follows from it.
+
+A row says what the setting is called here and elsewhere, how it is written on the command line and in the
+environment, which values fit, whether a reload (HUP) can change it, and what it does. From the rows come the
+command line and its `--help`, the annotated `conf/palfrey.conf.py` and `docs/settings.md` (`render.py`), and what
+each source may hold (`sources.py`). A new setting is a new field, and nothing anywhere else.
+
+Names: the command line is spelled as uvicorn's users know it, the configuration file as Gunicorn's do; where the two
+differ, one is canonical and the other an alias (`also` for flags, `aliases` for names). What other servers' names mean
+that Palfrey accepts without effect is in `foreign.py`.
+
+This module is imported by the arbiter, so it imports nothing that is large; `Settings` is plain frozen data.
+"""
+
+# ruff: noqa: RUF009 - row() is a field specifier, which ruff cannot know.
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from palfrey.config.parsers import (
+    Hook,
+    Parser,
+    Shape,
+    account,
+    assignment,
+    boolean,
+    choice,
+    directory,
+    header,
+    hook,
+    integer,
+    logging_configuration,
+    many,
+    octal,
+    path,
+    seconds,
+    text,
+    worker_class_name,
+)
+
+T = TypeVar("T")
+
+APPLICATION: Final = "Application"
+SOCKETS: Final = "Sockets"
+WORKERS: Final = "Workers"
+HTTP: Final = "HTTP"
+TLS: Final = "TLS"
+PROCESS: Final = "Process"
+LOGGING: Final = "Logging"
+HOOKS: Final = "Hooks"
+GROUPS: Final = (APPLICATION, SOCKETS, WORKERS, HTTP, TLS, PROCESS, LOGGING, HOOKS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Everything there is to know about one setting."""
+
+    name: str
+    """The canonical name: attribute of `Settings`, and what messages call it."""
+    type: str
+    """The annotation of the field, for people."""
+    default: object
+    parser: Parser[Any]
+    group: str
+    doc: str
+    flags: tuple[str, ...]
+    """As shown in --help; a switch's `--no-` forms are not listed. Empty: not on the command line."""
+    also: tuple[str, ...]
+    """Other servers' flags for it: accepted, not shown in --help."""
+    aliases: tuple[str, ...]
+    """Other servers' names for it, in the configuration file."""
+    env: tuple[str, ...]
+    """Environment variables, the first one that is set wins. Empty: not in the environment."""
+    reloadable: bool
+    """Whether a reload (HUP) can change it; otherwise only a new start."""
+    metavar: str
+    choices: tuple[str, ...]
+    secret: bool
+    """Never printed."""
+
+
+def row(
+    default: T,
+    parser: Parser[T],
+    group: str,
+    doc: str,
+    *,
+    flags: tuple[str, ...] | None = None,
+    also: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+    env: tuple[str, ...] = (),
+    reloadable: bool = True,
+    metavar: str | None = None,
+    secret: bool = False,
+) -> T:
+    """Declares a field of `Settings`. Its flag and its variable follow from its name unless `flags` says otherwise.
+
+    `env` holds variables beside PALFREY_<NAME>.
+    """
+    incomplete = Row(
+        name="",
+        type="",
+        default=default,
+        parser=parser,
+        group=group,
+        doc=doc,
+        flags=flags if flags is not None else ("",),
+        also=also,
+        aliases=aliases,
+        env=env,
+        reloadable=reloadable,
+        metavar=parser.metavar if metavar is None else metavar,
+        choices=parser.choices,
+        secret=secret,
+    )
+    return dataclasses.field(default=default, metadata={"row": incomplete})
+
+
+def _hook_row(doc: str, *arguments: str) -> Hook | None:
+    return row(None, hook(*arguments), HOOKS, doc)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one server, checked. `sources.resolve` makes it; in tests, so can you: all fields have defaults."""
+
+    # -- Application ---------------------------------------------------------------------------------------------
+    app: str | None = row(
+        None,
+        text("MODULE:ATTRIBUTE", "an application such as main:app"),
+        APPLICATION,
+        "What to serve: `main:app`, `package.module:factory` with --factory, or a module alone (its `app` or "
+        "`application`). On the command line it is the argument.",
+        flags=(),
+        aliases=("wsgi_app",),
+    )
+    factory: bool = row(
+        False,
+        boolean,
+        APPLICATION,
+        "The application is a function without arguments that returns the application.",
+    )
+    app_dir: str | None = row(
+        None,
+        directory,
+        APPLICATION,
+        "Import the application from this directory. Default: the directory that the server works in.",
+        also=("--pythonpath",),
+        aliases=("pythonpath",),
+    )
+    lifespan: str = row(
+        "auto",
+        choice("auto", "on", "off"),
+        APPLICATION,
+        'ASGI\'s startup and shutdown events: on insists on them, auto takes an exception for "not supported".',
+        also=("--asgi-lifespan",),
+        aliases=("asgi_lifespan",),
+    )
+    root_path: str = row(
+        "",
+        text("PATH", "a path", empty=True),
+        APPLICATION,
+        "ASGI's root_path, for an application that a proxy serves below this path.",
+    )
+    env_file: str | None = row(
+        None,
+        path(expects="a file of NAME=VALUE lines"),
+        APPLICATION,
+        "Put the variables in this file into the workers' environment, where they are not set yet; PALFREY_* among "
+        "them are settings. Needs palfrey[dotenv].",
+    )
+    raw_env: tuple[str, ...] = row(
+        (),
+        many(assignment),
+        APPLICATION,
+        "Set this variable in the workers' environment, whatever it was before.",
+        flags=("-e", "--env"),
+    )
+
+    # -- Sockets -------------------------------------------------------------------------------------------------
+    bind: tuple[str, ...] = row(
+        (),
+        many(text("ADDRESS", "an address")),
+        SOCKETS,
+        "Listen on HOST:PORT, [V6]:PORT, unix:/PATH or fd://N. Takes the place of host, port, uds and fd.",
+        flags=("-b", "--bind"),
+    )
+    host: str = row("127.0.0.1", text("HOST", "a host name or address"), SOCKETS, "Listen on this name or address.")
+    port: int = row(
+        8000,
+        integer(0, 65535, "PORT"),
+        SOCKETS,
+        "Listen on this port; 0 takes a free one and prints it. PORT alone in the environment also makes the host "
+        "0.0.0.0, as platforms that set it expect.",
+        env=("PORT",),
+    )
+    uds: str | None = row(
+        None, path("PATH", "a path"), SOCKETS, "Listen on a UNIX socket at this path instead of a host and port."
+    )
+    fd: int | None = row(
+        None, integer(0), SOCKETS, "Listen on the socket that is inherited as this file descriptor instead."
+    )
+    backlog: int = row(
+        2048,
+        integer(1),
+        SOCKETS,
+        "How many connections may wait to be accepted (the kernel's own limit, somaxconn, holds too).",
+        reloadable=False,
+    )
+    socket_mode: int | None = row(
+        None, octal("permissions", 0o7777), SOCKETS, "Permissions of UNIX sockets, such as 660.", reloadable=False
+    )
+    socket_owner: str | None = row(
+        None, text("USER[:GROUP]", "USER or USER:GROUP"), SOCKETS, "Owner of UNIX sockets.", reloadable=False
+    )
+
+    # -- Workers -------------------------------------------------------------------------------------------------
+    workers: int = row(
+        1, integer(1), WORKERS, "How many worker processes serve.", flags=("-w", "--workers"), env=("WEB_CONCURRENCY",)
+    )
+    worker_class: str = row(
+        "asgi",
+        worker_class_name,
+        WORKERS,
+        "Accepted for Gunicorn's sake, without effect: there is one kind of worker.",
+        flags=("-k", "--worker-class"),
+    )
+    worker_connections: int = row(
+        0, integer(0), WORKERS, "How many connections one worker may hold at a time; further ones wait (0: no limit)."
+    )
+    timeout: float = row(
+        30.0,
+        seconds("off"),
+        WORKERS,
+        "A worker whose event loop has not turned for this long is stuck: its stack is logged and it is replaced "
+        "(0: off).",
+        flags=("-t", "--timeout"),
+        also=("--timeout-worker-healthcheck",),
+        aliases=("timeout_worker_healthcheck",),
+    )
+    boot_timeout: float = row(
+        60.0,
+        seconds("off"),
+        WORKERS,
+        "A worker that is not ready to serve this long after its start is given up (0: off).",
+    )
+    graceful_timeout: float = row(
+        30.0,
+        seconds("do not wait"),
+        WORKERS,
+        "How long requests in flight may take to finish when a worker ends (0: do not wait).",
+        also=("--timeout-graceful-shutdown",),
+        aliases=("timeout_graceful_shutdown",),
+    )
+    max_requests: int = row(
+        0,
+        integer(0),
+        WORKERS,
+        "Replace a worker after this many requests (0: never).",
+        also=("--limit-max-requests",),
+        aliases=("limit_max_requests",),
+    )
+    max_requests_jitter: int = row(
+        0,
+        integer(0),
+        WORKERS,
+        "Add up to this many to max_requests, at random for each worker, so that they are not replaced together.",
+        also=("--limit-max-requests-jitter",),
+        aliases=("limit_max_requests_jitter",),
+    )
+    loop: str = row(
+        "auto",
+        choice("auto", "uvloop", "asyncio"),
+        WORKERS,
+        "The workers' event loop; auto is uvloop where it is installed.",
+        also=("--asgi-loop",),
+        aliases=("asgi_loop",),
+    )
+    http: str = row(
+        "auto",
+        choice("auto", "httptools", synonyms={"fast": "httptools"}),
+        WORKERS,
+        "The parser of HTTP/1.1.",
+        also=("--http-parser",),
+        aliases=("http_parser",),
+    )
+
+    # -- HTTP ----------------------------------------------------------------------------------------------------
+    server_header: bool = row(True, boolean, HTTP, "Send a server header where the application sends none.")
+    date_header: bool = row(True, boolean, HTTP, "Send a date header where the application sends none.")
+    headers: tuple[tuple[str, str], ...] = row(
+        (),
+        many(header, separator=None),
+        HTTP,
+        "Send this header with each response where the application does not send it itself.",
+        flags=("--header",),
+    )
+    proxy_headers: bool = row(
+        True, boolean, HTTP, "Take the client's address and the scheme from X-Forwarded-For and X-Forwarded-Proto."
+    )
+    forwarded_allow_ips: str = row(
+        "127.0.0.1,::1",
+        text("LIST", "a list of addresses or networks, or *", empty=True),
+        HTTP,
+        "The proxies whose X-Forwarded-* headers are believed: addresses and networks separated by commas, or * for "
+        "all.",
+        env=("FORWARDED_ALLOW_IPS",),
+    )
+    limit_concurrency: int = row(
+        0, integer(0), HTTP, "Answer 503 when this many requests are in flight in a worker (0: no limit)."
+    )
+    timeout_keep_alive: float = row(
+        5.0,
+        seconds("close after each response"),
+        HTTP,
+        "Close a connection that has been idle for this long (0: after each response).",
+        also=("--keep-alive",),
+        aliases=("keepalive",),
+    )
+    timeout_request_header: float = row(
+        10.0, seconds("off"), HTTP, "How long a client may take to send the head of a request (0: off)."
+    )
+    limit_request_line: int = row(
+        8190, integer(64), HTTP, "Longest request line in bytes; a longer one is answered with 414."
+    )
+    limit_request_fields: int = row(
+        100, integer(1), HTTP, "Most header fields in a request; more are answered with 431."
+    )
+    limit_request_field_size: int = row(
+        8190,
+        integer(64),
+        HTTP,
+        "Longest header field (name and value) in bytes; a longer one is answered with 431.",
+        also=("--limit-request-field_size",),
+    )
+    limit_request_head: int = row(
+        65536,
+        integer(256),
+        HTTP,
+        "Longest head of a request, all lines together, in bytes; a longer one is answered with 431.",
+    )
+    limit_request_body: int = row(
+        0, integer(0), HTTP, "Largest request body in bytes; a larger one is answered with 413 (0: no limit)."
+    )
+
+    # -- TLS -----------------------------------------------------------------------------------------------------
+    ssl_certfile: str | None = row(
+        None,
+        path(expects="a PEM file"),
+        TLS,
+        "The certificate with its chain, in PEM form. Turns TLS on.",
+        also=("--certfile",),
+        aliases=("certfile",),
+    )
+    ssl_keyfile: str | None = row(
+        None,
+        path(expects="a PEM file"),
+        TLS,
+        "The certificate's private key, where it is in a file of its own.",
+        also=("--keyfile",),
+        aliases=("keyfile",),
+    )
+    ssl_keyfile_password: str | None = row(
+        None, text("PASSWORD", "a password"), TLS, "The password of the private key.", secret=True
+    )
+    ssl_ca_certs: str | None = row(
+        None,
+        path(expects="a PEM file"),
+        TLS,
+        "The authorities that clients' certificates are checked against.",
+        also=("--ca-certs",),
+        aliases=("ca_certs",),
+    )
+    ssl_cert_reqs: int = row(
+        0,
+        integer(0, 2),
+        TLS,
+        "Clients' certificates: 0 none, 1 optional, 2 required (as ssl.CERT_*).",
+        also=("--cert-reqs",),
+        aliases=("cert_reqs",),
+    )
+    ssl_ciphers: str | None = row(
+        None,
+        text("LIST", "a list of ciphers"),
+        TLS,
+        "The ciphers of TLS 1.2, as OpenSSL lists them. Default: Python's choice.",
+        also=("--ciphers",),
+        aliases=("ciphers",),
+    )
+
+    # -- Process -------------------------------------------------------------------------------------------------
+    daemon: bool = row(
+        False,
+        boolean,
+        PROCESS,
+        "Run in the background.",
+        flags=("-D", "--daemon"),
+        reloadable=False,
+    )
+    pidfile: str | None = row(
+        None, path(), PROCESS, "Write the arbiter's process id to this file.", flags=("-p", "--pid"), reloadable=False
+    )
+    user: str | None = row(
+        None,
+        account("USER"),
+        PROCESS,
+        "Run the workers as this user, once the sockets are bound and the TLS key is read.",
+        flags=("-u", "--user"),
+        reloadable=False,
+    )
+    group: str | None = row(
+        None, account("GROUP"), PROCESS, "Run the workers as this group.", flags=("-g", "--group"), reloadable=False
+    )
+    umask: int | None = row(
+        None,
+        octal("a mask", 0o777),
+        PROCESS,
+        "The mask of permissions for files that the server makes, in octal (022, 22 and 0o22 are the same).",
+        flags=("-m", "--umask"),
+        reloadable=False,
+    )
+    chdir: str | None = row(
+        None,
+        path("DIR", "a directory"),
+        PROCESS,
+        "Work in this directory; other relative paths start from it. A symbolic link in it is followed anew at each "
+        "reload.",
+        reloadable=False,
+    )
+    proc_name: str | None = row(
+        None,
+        text("NAME", "a name"),
+        PROCESS,
+        "What stands in brackets in the processes' titles. Default: the application.",
+        flags=("-n", "--name"),
+    )
+
+    # -- Logging -------------------------------------------------------------------------------------------------
+    log_level: str = row(
+        "info",
+        choice("critical", "error", "warning", "info", "debug", "trace"),
+        LOGGING,
+        "How much the error log tells.",
+        aliases=("loglevel",),
+    )
+    log_config: str | dict[str, Any] | None = row(
+        None,
+        logging_configuration,
+        LOGGING,
+        "Configure Python's logging from this file: .json, .yaml (palfrey[yaml]) or .ini; in the configuration file "
+        "also a dictionary.",
+        also=("--log-config-json",),
+        aliases=("logconfig", "logconfig_json", "logconfig_dict"),
+    )
+    access_log: bool = row(True, boolean, LOGGING, "Log each request.")
+    accesslog: str | None = row(
+        "-",
+        path(expects="a path, or - for stdout"),
+        LOGGING,
+        "Where the access log goes: a file, or - for stdout. None in the configuration file turns it off.",
+        flags=("--access-logfile",),
+    )
+    errorlog: str = row(
+        "-",
+        path(expects="a path, or - for stderr"),
+        LOGGING,
+        "Where the error log goes: a file, or - for stderr.",
+        flags=("--error-logfile",),
+        also=("--log-file",),
+    )
+    access_log_format: str | None = row(
+        None,
+        text("FORMAT", "a format of %(name)s atoms"),
+        LOGGING,
+        "The access log's lines, in Gunicorn's atoms: %(h)s %(r)s %(s)s %(b)s %(D)s \"%({user-agent}i)s\" and so on.",
+        flags=("--access-logformat",),
+        also=("--access-log-format",),
+    )
+    use_colors: bool | None = row(None, boolean, LOGGING, "Colour the log. Default: on a terminal.")
+
+    # -- Hooks ---------------------------------------------------------------------------------------------------
+    on_starting: Hook | None = _hook_row("Before anything is bound, in the arbiter.", "server")
+    on_reload: Hook | None = _hook_row("When a reload (HUP) begins, in the arbiter.", "server")
+    when_ready: Hook | None = _hook_row("When the server listens, before the first worker starts.", "server")
+    pre_fork: Hook | None = _hook_row("Before a worker is forked, in the arbiter.", "server", "worker")
+    post_fork: Hook | None = _hook_row("After a worker was forked, in the worker.", "server", "worker")
+    post_worker_init: Hook | None = _hook_row("When a worker has loaded the application and serves.", "worker")
+    worker_int: Hook | None = _hook_row("When a worker is told to end at once, in the worker.", "worker")
+    worker_abort: Hook | None = _hook_row("When a worker was stuck and is aborted, in the worker.", "worker")
+    pre_exec: Hook | None = _hook_row("Before the arbiter executes its successor.", "server")
+    child_exit: Hook | None = _hook_row("When a worker has ended, in the arbiter.", "server", "worker")
+    worker_exit: Hook | None = _hook_row("When a worker ends, in the worker.", "server", "worker")
+    nworkers_changed: Hook | None = _hook_row(
+        "When the number of workers was set or changed; old_value is None the first time.",
+        "server",
+        "new_value",
+        "old_value",
+    )
+    on_exit: Hook | None = _hook_row("Before the arbiter ends.", "server")
+    ssl_context: Hook | None = _hook_row(
+        "Makes the TLS context: returns an ssl.SSLContext, or adjusts what default_ssl_context_factory() returns.",
+        "config",
+        "default_ssl_context_factory",
+    )
+
+    def binds(self) -> tuple[str, ...]:
+        """The addresses to listen on, each in the form that `--bind` takes."""
+        if self.bind:
+            return self.bind
+        if self.fd is not None:
+            return (f"fd://{self.fd}",)
+        if self.uds is not None:
+            return (f"unix:{self.uds}",)
+        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
+        return (f"{host}:{self.port}",)
+
+
+BIND_GROUP: Final = ("bind", "host", "port", "uds", "fd")
+"""Say one thing together: where to listen. The highest source that sets any of them decides alone."""
+
+
+def _complete(field: dataclasses.Field[Any]) -> Row:
+    found: Row = field.metadata["row"]
+    name = field.name
+    code = found.parser.shape is Shape.CODE
+    flags = () if code else tuple(flag or "--" + name.replace("_", "-") for flag in found.flags)
+    env = () if code else ("PALFREY_" + name.upper(), *found.env)
+    return dataclasses.replace(found, name=name, type=str(field.type), flags=flags, env=env)
+
+
+ROWS: Final[dict[str, Row]] = {field.name: _complete(field) for field in dataclasses.fields(Settings)}
+"""Every row by its canonical name, in the order of the table."""
+
+ALIASES: Final[dict[str, str]] = {alias: row.name for row in ROWS.values() for alias in row.aliases}
+"""Other servers' names in the configuration file -> the canonical name."""
+
+
+def canonical(name: str) -> str | None:
+    """The canonical name of a setting by any of its names, or None."""
+    return name if name in ROWS else ALIASES.get(name)
+
+
+def hold_fixed(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """What a reload from `old` to `new` may use, and the names of the settings that it had to leave as they were."""
+    held = tuple(name for name, row in ROWS.items() if not row.reloadable and getattr(old, name) != getattr(new, name))
+    return dataclasses.replace(new, **{name: getattr(old, name) for name in held}), held
