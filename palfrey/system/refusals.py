@@ -65,7 +65,7 @@ def find_holder(host: str, port: int) -> str | None:
         process = psutil.Process(pid)
         while (parent := process.parent()) and any(map(listens, parent.net_connections(kind="tcp"))):
             process = parent
-        name = "this very process" if process.pid == os.getpid() else process.name()
+        name = "this server itself" if process.pid == os.getpid() else process.name()
     except (psutil.Error, OSError):
         return None
     return f"{name} (pid {process.pid})"

@@ -1,0 +1,78 @@
+"""systemd's two small protocols: sockets handed in (sd_listen_fds(3)) and states handed out (sd_notify(3)).
+
+Both are a few environment variables and need no library. Nothing here raises: without systemd there is nothing to
+hear and nobody to tell. `listen_fds` is read once at the start, before `daemonize` changes the pid it is meant for.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+FIRST_FD = 3
+"""SD_LISTEN_FDS_START"""
+
+
+def listen_fds(environ: Mapping[str, str] = os.environ) -> list[tuple[int, str]]:
+    """The descriptors that systemd opened for this process, as (fd, name); the name is "" where none was given.
+
+    They are made non-inheritable by exec. What does not name this very pid (a variable that a parent has left behind)
+    is not for us.
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = environ.get("LISTEN_FDS", "")
+    if not (count.isascii() and count.isdigit()):
+        return []
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    found = []
+    for index in range(int(count)):
+        try:
+            os.set_inheritable(FIRST_FD + index, False)
+        except OSError:  # not open, nor are those after it
+            break
+        found.append((FIRST_FD + index, names[index] if index < len(names) else ""))
+    return found
+
+
+def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Send lines of `NAME=value` to the service manager; False when there is none or it does not take them now."""
+    path = environ.get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
+        return False
+    where = "\0" + path[1:] if path.startswith("@") else path
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.sendto(state.encode(), where)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def ready_state(status: str = "", main_pid: int | None = None) -> str:
+    """The service serves; also the end of a reload. `main_pid` when it is not the process that systemd started."""
+    return _lines("READY=1", main_pid and f"MAINPID={main_pid}", status and f"STATUS={status}")
+
+
+def reloading_state(status: str = "") -> str:
+    """A reload begins; Type=notify-reload wants the monotonic time with it, in microseconds."""
+    microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    return _lines("RELOADING=1", f"MONOTONIC_USEC={microseconds}", status and f"STATUS={status}")
+
+
+def stopping_state(status: str = "") -> str:
+    """The service has begun to end."""
+    return _lines("STOPPING=1", status and f"STATUS={status}")
+
+
+def status_state(status: str) -> str:
+    """One line for `systemctl status`."""
+    return _lines(f"STATUS={status}")
+
+
+def _lines(*lines: str | int | None) -> str:
+    # A line break inside a status would begin another assignment.
+    return "\n".join(" ".join(line.splitlines()) for line in lines if isinstance(line, str) and line)
