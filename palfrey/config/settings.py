@@ -79,7 +79,7 @@ class Row:
     metavar: str
     choices: tuple[str, ...]
     secret: bool
-    """Never printed."""
+    """Its value is never printed (of a NAME=VALUE, the name is)."""
 
 
 def row(
@@ -125,7 +125,7 @@ def _hook_row(doc: str, *arguments: str) -> Hook | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one server, checked. `sources.resolve` makes it; in tests, so can you: all fields have defaults."""
+    """The settings of one server, checked. `sources.resolve` makes it; every field has a default."""
 
     # -- Application ---------------------------------------------------------------------------------------------
     app: str | None = row(
@@ -178,6 +178,7 @@ class Settings:
         APPLICATION,
         "Set this variable in the workers' environment, whatever it was before.",
         flags=("-e", "--env"),
+        secret=True,
     )
 
     # -- Sockets -------------------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ class Settings:
         env=("PORT",),
     )
     uds: str | None = row(
-        None, path("PATH", "a path"), SOCKETS, "Listen on a UNIX socket at this path instead of a host and port."
+        None, text("PATH", "a path"), SOCKETS, "Listen on a UNIX socket at this path instead of a host and port."
     )
     fd: int | None = row(
         None, integer(0), SOCKETS, "Listen on the socket that is inherited as this file descriptor instead."
