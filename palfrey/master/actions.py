@@ -1,0 +1,118 @@
+"""What a plan may ask for. `palfrey/master/plan.py` makes these, `palfrey/arbiter.py` carries them out.
+
+Each is a fact to be brought about, small and comparable, so that a test can say what it expects. `reason` is for the
+log and completes the sentence "worker 1 is ... because it ...".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Fork a worker. Answered by `Roster.spawned` or `Roster.spawn_failed`; the rest by `Roster.did`."""
+
+    pool: str
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Tell a worker to drain and end while others serve on."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Tell a worker that the service ends: empty the accept queue, drain, end."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Tell a worker to end at once."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """A worker hangs: have it write its stack down (SIGABRT)."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End a worker that did not do it itself (SIGKILL)."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The canary is ready: the new generation's settings and listeners are the current ones from now on."""
+
+    pool: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The canary failed: forget the new generation, the old one serves on."""
+
+    pool: str
+    generation: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """A generation is in place: `ready` of `target` slots serve with it, the others have failed at least once."""
+
+    pool: str
+    generation: int
+    ready: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The service cannot start: say why and end with this exit status."""
+
+    status: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseListeners:
+    """The service ends: close the arbiter's copies before any worker is told: the last worker's is then the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing is left to supervise: end with this exit status."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Plan anew at this time (time.monotonic()), or when something happens; None: only when something happens."""
+
+    when: float | None
+
+
+Action = (
+    Spawn | Retire | Stop | Quit | Abort | Kill | Adopt | Refuse | Announce | Halt | CloseListeners | Finish | WaitUntil
+)

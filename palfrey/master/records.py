@@ -1,0 +1,206 @@
+"""The records that the roster keeps: workers, slots, pools; and the one table of how a worker's phase may change.
+
+The law: a worker's phase changes only through `Worker.hear`, which looks the event up in MOVES; an event that has no
+entry for the phase changes nothing (a "ready" that crossed with our "quit" comes too late). Phases only go forward.
+
+    BOOTING ──ready──> READY ──retire, stop, leaves──> DRAINING
+       │                 │                                │
+       ├──failed──> FAILED                              quit
+       │                                                  v
+       └───────────────quit────────────────────────> QUITTING
+    and from each of them by abort to ABORTED (it hangs), by kill to KILLED, and by its exit out of the roster.
+
+All times are seconds of one monotonic clock. Nothing here reads a clock or asks the system for anything.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from dataclasses import dataclass, field
+from enum import Enum
+
+BACKOFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Seconds until a slot is tried again after its first, second, ... failure in a row: at once after a first crash."""
+JITTER = 0.2
+"""Share by which a delay varies, so that slots which died together do not come back together."""
+STEADY = 60.0
+"""Seconds that a worker has to serve for its slot's earlier failures to be forgotten."""
+
+
+class Phase(Enum):
+    """Where a worker stands in its life, as far as the arbiter has been told."""
+
+    BOOTING = "booting"
+    READY = "ready"
+    FAILED = "failed"
+    """It said why it cannot serve and is about to exit."""
+    DRAINING = "draining"
+    QUITTING = "quitting"
+    ABORTED = "aborted"
+    KILLED = "killed"
+
+
+class Event(Enum):
+    """What can happen to a worker: the first four are its own reports, the rest is what it was told."""
+
+    READY = "ready"
+    FAILED = "failed"
+    LEAVES = "leaves"
+    """It began to drain by itself: somebody sent it SIGTERM."""
+    RETIRE = "retire"
+    STOP = "stop"
+    QUIT = "quit"
+    ABORT = "abort"
+    KILL = "kill"
+
+
+_LEAVING = {
+    Event.LEAVES: Phase.DRAINING,
+    Event.RETIRE: Phase.DRAINING,
+    Event.STOP: Phase.DRAINING,
+    Event.QUIT: Phase.QUITTING,
+}
+_FORCED = {Event.ABORT: Phase.ABORTED, Event.KILL: Phase.KILLED}
+
+MOVES: dict[Phase, dict[Event, Phase]] = {
+    Phase.BOOTING: {Event.READY: Phase.READY, Event.FAILED: Phase.FAILED, **_LEAVING, **_FORCED},
+    Phase.READY: {Event.FAILED: Phase.FAILED, **_LEAVING, **_FORCED},
+    Phase.FAILED: dict(_FORCED),
+    Phase.DRAINING: {Event.QUIT: Phase.QUITTING, **_FORCED},
+    Phase.QUITTING: dict(_FORCED),
+    Phase.ABORTED: {Event.KILL: Phase.KILLED},
+    Phase.KILLED: {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the roster has to know of one pool's settings in one generation. Durations in seconds, 0 is "never"."""
+
+    workers: int
+    boot_timeout: float = 60.0
+    graceful_timeout: float = 30.0
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a worker did not come to serve or ceased to: one line, and text to be shown below it (or "")."""
+
+    reason: str
+    detail: str = ""
+    final: bool = False
+    """Trying again cannot help: the worker itself said that the application cannot be served."""
+    hung: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process."""
+
+    pid: int
+    pool: str
+    slot: int
+    generation: int
+    terms: Terms
+    born: float
+    phase: Phase = Phase.BOOTING
+    since: float = 0.0
+    """When the present phase began."""
+    ready_at: float | None = None
+    heartbeat: float = 0.0
+    """When its loop last turned, by the scoreboard."""
+    tired: str | None = None
+    """Why it asked to be replaced."""
+    lost_at: float | None = None
+    """When its channel ended."""
+    stop_told: bool = False
+
+    def hear(self, event: Event, now: float) -> bool:
+        """Let the event have its effect. False when it has none in this phase."""
+        phase = MOVES[self.phase].get(event)
+        if phase is None:
+            return False
+        self.phase, self.since = phase, now
+        return True
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place for one serving worker, and the memory of how its workers fared."""
+
+    number: int
+    failures: int = 0
+    """In a row: a worker that serves for STEADY seconds ends the row."""
+    failed_at: float = 0.0
+    not_before: float = 0.0
+    """When the next worker may be forked into it."""
+    failed_generation: int = 0
+    """The last generation that failed in it."""
+    last: Failure | None = None
+
+    def blame(self, failure: Failure, generation: int, now: float, chance: random.Random, *, booting: bool) -> None:
+        """Count a failure and put the next try off. A failed boot is never retried at once: it would fail again."""
+        self.failures = max(self.failures + 1, 2 if booting else 1)
+        delay = BACKOFF[min(self.failures, len(BACKOFF)) - 1]
+        self.failed_at = now
+        self.not_before = now + delay * chance.uniform(1 - JITTER, 1 + JITTER)
+        self.failed_generation = generation
+        self.last = failure
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A generation that a reload brought and that no worker has shown to be fit yet."""
+
+    generation: int
+    terms: Terms
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Pool:
+    """Workers that are alike. `target` slots, numbered from 0, are to serve `generation`."""
+
+    name: str
+    generation: int
+    terms: Terms
+    target: int
+    candidate: Candidate | None = None
+    served: bool = False
+    """Somebody has been ready, ever."""
+    announced: int = 0
+    """The last generation that was announced as being in place."""
+    slots: dict[int, Slot] = field(default_factory=dict)
+
+    def slot(self, number: int) -> Slot:
+        return self.slots.setdefault(number, Slot(number))
+
+    def wanted(self) -> list[Slot]:
+        return [self.slot(number) for number in range(self.target)]
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What the roster makes of an exit, for the log and the hooks."""
+
+    worker: Worker
+    cause: str
+    expected: bool
+    """It was told to go, or said before that it would; there is nothing to explain."""
+    retry_in: float
+    """Seconds until its slot is filled again (0.0: at once, or the slot has its successor already)."""
+
+
+def cause_of(status: int) -> str:
+    """A wait status (os.waitpid) in words: "exited with status 1", "was killed by SIGSEGV"."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}"

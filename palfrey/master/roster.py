@@ -1,0 +1,235 @@
+"""The roster: who is there, keyed (pool, slot), what happened to whom, and `plan(now)`, which says what to do next.
+
+The law: events only record, `plan` only reads. An event method takes what happened and the time at which it did and
+changes the records (`palfrey/master/records.py`); `plan` derives the next actions from the records alone
+(`palfrey/master/plan.py`) and changes nothing. Neither forks, reads a clock or the system, nor draws chance except
+from the `random.Random` given to the constructor. Who carries an action out says so: `spawned` or `spawn_failed` for
+a Spawn, `did` for every other.
+
+Events about a pid that the roster does not know are ignored: news of a worker may come in after its exit.
+"""
+
+from __future__ import annotations
+
+import random
+
+from palfrey.master.actions import (
+    Abort,
+    Action,
+    Adopt,
+    Announce,
+    CloseListeners,
+    Finish,
+    Halt,
+    Kill,
+    Quit,
+    Refuse,
+    Retire,
+    Spawn,
+    Stop,
+    WaitUntil,
+)
+from palfrey.master.plan import make_plan
+from palfrey.master.records import (
+    STEADY,
+    Candidate,
+    Departure,
+    Event,
+    Failure,
+    Phase,
+    Pool,
+    Slot,
+    Terms,
+    Worker,
+    cause_of,
+)
+
+_TOLD = {Retire: Event.RETIRE, Stop: Event.STOP, Quit: Event.QUIT, Abort: Event.ABORT, Kill: Event.KILL}
+
+
+class Roster:
+    def __init__(self, chance: random.Random | None = None) -> None:
+        self.pools: dict[str, Pool] = {}
+        self.workers: dict[int, Worker] = {}
+        """By pid, all that have been forked and not yet been reaped."""
+        self.ending = False
+        self.fast = False
+        """The end is to come at once: workers quit instead of draining."""
+        self.listeners_closed = False
+        self.exit_status = 0
+        self.awake_since = 0.0
+        """Since when the arbiter itself has been running without a break, see `resumed`."""
+        self._chance = chance or random.Random()
+
+    def plan(self, now: float) -> list[Action]:
+        """What is to be done now, in order, with one WaitUntil at the end. Changes nothing."""
+        return make_plan(self, now)
+
+    # What the operator wants
+
+    def add_pool(self, name: str, generation: int, terms: Terms) -> Pool:
+        pool = self.pools[name] = Pool(name, generation, terms, max(1, terms.workers))
+        return pool
+
+    def scale(self, pool_name: str, by: int) -> int:
+        """One worker more or fewer (any number); the highest slots go first. The new count, never below 1."""
+        pool = self.pools[pool_name]
+        self._set_target(pool, pool.target + by)
+        return pool.target
+
+    def reload(self, pool_name: str, generation: int, terms: Terms) -> None:
+        """A new generation asks to be tried; it takes the place of one that was being tried. No-op when ending."""
+        if not self.ending:
+            self.pools[pool_name].candidate = Candidate(generation, terms)
+
+    def stop(self, *, fast: bool) -> None:
+        """End the service. A fast stop may follow a graceful one and speeds it up, never the other way round."""
+        self.ending = True
+        self.fast = self.fast or fast
+
+    # What the workers report
+
+    def ready(self, pid: int, now: float) -> bool:
+        """It serves. False when that comes too late to matter."""
+        worker = self.workers.get(pid)
+        if worker is None or not worker.hear(Event.READY, now):
+            return False
+        worker.ready_at = now
+        self.pools[worker.pool].served = True
+        return True
+
+    def failed(self, pid: int, reason: str, detail: str, now: float) -> None:
+        """It cannot serve, said why, and exits."""
+        worker = self.workers.get(pid)
+        if worker is not None and worker.hear(Event.FAILED, now):
+            self._blame(worker, Failure(reason, detail, final=True), now, booting=True)
+
+    def tired(self, pid: int, reason: str) -> None:
+        """It asks to be replaced and serves until then."""
+        worker = self.workers.get(pid)
+        if worker is not None and worker.tired is None:
+            worker.tired = reason
+
+    def leaves(self, pid: int, now: float) -> None:
+        """It began to drain by itself. A slot whose workers do so time and again backs off as for a crash."""
+        worker = self.workers.get(pid)
+        if worker is not None and worker.hear(Event.LEAVES, now):
+            self._blame(worker, Failure("was told to end by a signal from outside"), now, booting=False)
+
+    # What is seen of them
+
+    def beat(self, pid: int, heartbeat: float) -> None:
+        """When the worker's loop last turned, by the scoreboard."""
+        worker = self.workers.get(pid)
+        if worker is not None:
+            worker.heartbeat = heartbeat
+
+    def lost(self, pid: int, now: float) -> None:
+        """Its channel has ended. As a rule it is dead and its exit about to be seen."""
+        worker = self.workers.get(pid)
+        if worker is not None and worker.lost_at is None:
+            worker.lost_at = now
+
+    def exited(self, pid: int, status: int, now: float) -> Departure | None:
+        """It is gone; `status` as from os.waitpid. None for a pid that is not ours."""
+        worker = self.workers.get(pid)
+        if worker is None:
+            return None
+        cause = cause_of(status)
+        expected = worker.phase not in (Phase.BOOTING, Phase.READY)
+        if not expected:
+            self._blame(worker, Failure(cause), now, booting=worker.phase is Phase.BOOTING)
+        del self.workers[pid]
+        slot = self.pools[worker.pool].slot(worker.slot)
+        return Departure(worker, cause, expected, max(0.0, slot.not_before - now))
+
+    def resumed(self, now: float) -> None:
+        """The arbiter was itself stopped for a while (SIGSTOP, a suspended machine), and so, maybe, were the workers:
+        nobody's silence counts from before now."""
+        self.awake_since = now
+
+    # What was done of a plan
+
+    def spawned(self, action: Spawn, pid: int, now: float) -> Worker:
+        pool = self.pools[action.pool]
+        candidate = pool.candidate
+        terms = candidate.terms if candidate and candidate.generation == action.generation else pool.terms
+        worker = Worker(pid, action.pool, action.slot, action.generation, terms, born=now, since=now)
+        self.workers[pid] = worker
+        return worker
+
+    def spawn_failed(self, action: Spawn, reason: str, now: float) -> None:
+        """The fork itself did not succeed. For a canary that is a failure like any other."""
+        pool = self.pools[action.pool]
+        if pool.candidate is not None and pool.candidate.generation == action.generation:
+            pool.candidate.failure = Failure(reason)
+            return
+        slot = pool.slot(action.slot)
+        slot.blame(Failure(reason), action.generation, now, self._chance, booting=True)
+
+    def did(self, action: Action, now: float) -> None:
+        """An action other than Spawn was carried out, or cannot be and need not be tried again."""
+        match action:
+            case Retire() | Stop() | Quit() | Abort() | Kill():
+                self._told(action, now)
+            case Adopt():
+                self._adopt(self.pools[action.pool])
+            case Refuse():
+                self.pools[action.pool].candidate = None
+            case Announce():
+                self.pools[action.pool].announced = action.generation
+            case Halt():
+                self.exit_status = action.status
+                self.stop(fast=True)
+            case CloseListeners():
+                self.listeners_closed = True
+            case Spawn() | Finish() | WaitUntil():
+                pass
+
+    def _told(self, action: Retire | Stop | Quit | Abort | Kill, now: float) -> None:
+        worker = self.workers.get(action.pid)
+        if worker is None:
+            return
+        before = worker.phase
+        worker.hear(_TOLD[type(action)], now)
+        if isinstance(action, Stop):
+            worker.stop_told = True
+        if isinstance(action, Abort | Kill) and before in (Phase.BOOTING, Phase.READY):
+            booting = before is Phase.BOOTING
+            self._blame(worker, Failure(action.reason, hung=isinstance(action, Abort)), now, booting=booting)
+
+    def _adopt(self, pool: Pool) -> None:
+        candidate = pool.candidate
+        if candidate is None:
+            return
+        if candidate.terms.workers != pool.terms.workers:  # else the operator's TTIN and TTOU stand
+            self._set_target(pool, candidate.terms.workers)
+        pool.generation, pool.terms, pool.candidate = candidate.generation, candidate.terms, None
+
+    def _set_target(self, pool: Pool, target: int) -> None:
+        pool.target = max(1, target)
+        for number in [number for number in pool.slots if number >= pool.target]:
+            del pool.slots[number]
+
+    def _blame(self, worker: Worker, failure: Failure, now: float, *, booting: bool) -> None:
+        pool = self.pools[worker.pool]
+        if self.ending:
+            return
+        if pool.candidate is not None and pool.candidate.generation == worker.generation:
+            pool.candidate.failure = pool.candidate.failure or failure
+            return
+        if worker.generation > pool.generation or worker.slot >= pool.target:
+            return
+        slot = pool.slot(worker.slot)
+        if any(_served_steadily(mate, slot, now) for mate in self.workers.values() if _shares_slot(mate, worker)):
+            slot.failures = 0
+        slot.blame(failure, worker.generation, now, self._chance, booting=booting)
+
+
+def _shares_slot(one: Worker, other: Worker) -> bool:
+    return (one.pool, one.slot) == (other.pool, other.slot)
+
+
+def _served_steadily(worker: Worker, slot: Slot, now: float) -> bool:
+    """It became ready after the slot's last failure and has served for long enough to end the row."""
+    return worker.ready_at is not None and worker.ready_at >= slot.failed_at and now - worker.ready_at >= STEADY
