@@ -60,3 +60,17 @@ class LifespanError(BootError):
     """The application's lifespan startup failed."""
 
     category = "lifespan"
+
+
+class ProtocolError(Exception):
+    """The client broke the protocol. `status` is the answer it deserves; str() is the reason, for the log."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def from_the_app(error: BaseException) -> BaseException:
+    """The exception with the frame of ours that called the application cut off the top of its traceback."""
+    trace = error.__traceback__
+    return error.with_traceback(trace.tb_next) if trace is not None and trace.tb_next is not None else error

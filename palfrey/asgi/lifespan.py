@@ -1,0 +1,127 @@
+"""The lifespan protocol: the application's startup before the first request and its shutdown after the last.
+
+One task runs the application for the whole of the worker's life; `startup` and `shutdown` each put one message in
+and wait for the answer. Rules (ASGI lifespan specification 2.0): with "auto", an application that raises before it
+answered is taken to have no lifespan; with "on" that is a failure; `lifespan.startup.failed` is one in both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from palfrey.errors import LifespanError, from_the_app
+
+if TYPE_CHECKING:
+    from palfrey.types import ASGIApp, Message
+
+log = logging.getLogger("palfrey.error")
+
+SPEC = {"version": "3.0", "spec_version": "2.0"}
+
+
+class Phase(Enum):
+    """Where the application is in its life."""
+
+    NEW = "new"
+    STARTING = "starting"
+    STARTED = "started"
+    STOPPING = "stopping"
+    ENDED = "ended"
+    """Its coroutine is over, or it never took part."""
+
+
+class Lifespan:
+    """One application's lifespan. `state` is what it left there; each request gets a shallow copy of it."""
+
+    def __init__(self, app: ASGIApp, mode: str) -> None:
+        """`mode` is the setting `lifespan`: auto, on or off."""
+        self.state: dict[str, Any] = {}
+        self.phase = Phase.NEW
+        self._app = app
+        self._mode = mode
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._answer: asyncio.Future[str | None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._raised: BaseException | None = None
+
+    async def startup(self) -> None:
+        """Returns when the application is ready to serve. Raises LifespanError when it says or shows that it is not."""
+        if self._mode == "off":
+            self.phase = Phase.ENDED
+            return
+        self.phase = Phase.STARTING
+        failure = await self._ask("lifespan.startup")
+        if self.phase is not Phase.ENDED and failure is None:
+            self.phase = Phase.STARTED
+        elif failure is not None:
+            # Starlette sends its whole traceback as the message; the last line of one says what happened.
+            lines = failure.strip().splitlines() or ["it gave no reason"]
+            detail = failure.rstrip() if len(lines) > 1 else ""
+            raise LifespanError(f"the application's lifespan startup failed: {lines[-1]}", detail)
+        elif self._raised is not None and self._mode == "on":
+            raise LifespanError(
+                f"the application's lifespan raised {type(self._raised).__name__} during startup",
+                "".join(traceback.format_exception(from_the_app(self._raised))).rstrip(),
+            )
+        elif self._mode == "on":
+            raise LifespanError("the application's lifespan ended during startup without an answer")
+        elif self._raised is not None:
+            log.debug("The application seems to have no lifespan: it raised %r", self._raised)
+
+    async def shutdown(self) -> None:
+        """Returns when the application has shut down, or failed to, which is logged; at once if it never started."""
+        if self.phase is not Phase.STARTED:
+            await self._cancel()
+            return
+        self.phase = Phase.STOPPING
+        failure = await self._ask("lifespan.shutdown")
+        if failure is not None:
+            log.error("The application's lifespan shutdown failed: %s", failure or "it gave no reason")
+        elif self._raised is not None:
+            error = from_the_app(self._raised)
+            log.error("The application's lifespan raised during shutdown", exc_info=error)
+        await self._cancel()
+
+    async def _ask(self, kind: str) -> str | None:
+        """Puts `kind` in; None when it was answered "complete" or the application ended, else the failure's text."""
+        loop = asyncio.get_running_loop()
+        self._answer = loop.create_future()
+        self._inbox.put_nowait({"type": kind})
+        if self._task is None:
+            self._task = loop.create_task(self._run(), name="palfrey lifespan")
+        return await self._answer
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": dict(SPEC), "state": self.state}
+        try:
+            await self._app(scope, self._inbox.get, self._send)
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # any way out of the application, SystemExit included, is only its end
+            self._raised = error
+            if self.phase is Phase.STARTED:
+                log.error("The application's lifespan raised while serving", exc_info=from_the_app(error))
+        finally:
+            self.phase = Phase.ENDED
+            self._settle(None)
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        phase = "startup" if self.phase is Phase.STARTING else "shutdown"
+        if kind not in (f"lifespan.{phase}.complete", f"lifespan.{phase}.failed"):
+            raise RuntimeError(f"a lifespan application cannot send {kind!r} during {phase}")
+        self._settle(None if kind.endswith("complete") else str(message.get("message", "")))
+
+    def _settle(self, failure: str | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(failure)
+
+    async def _cancel(self) -> None:
+        task = self._task
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait((task,))

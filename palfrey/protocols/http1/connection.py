@@ -1,0 +1,615 @@
+"""One HTTP/1.x connection, which is also the Stream of the exchange that it carries.
+
+Inbound, `phase` says what the next bytes are:
+
+    HEAD     a request head, kept in `_pending` until its empty line is there (bounded in bytes and time)
+    CONTENT  content of a known length, passed to the exchange as it comes
+    CHUNKS   content in chunked coding (chunked.py), likewise
+    HELD     a request is whole and its exchange not over: what else arrives waits in `_pending`, and past
+             READ_AHEAD bytes the socket is not read any more
+    LINGER   the last response is out and the connection about to close; what comes is counted and dropped
+    CLOSED
+
+One head is framed here, not by the parser, so that exactly one request is ever begun at a time: pipelined requests
+are a loop in `_advance`, never recursion from `finished`, and a large read cannot start thousands of exchanges. The
+application starts after all bytes at hand have been looked at, so it never re-enters the parsing.
+
+Outbound, a small response leaves in a single `transport.write`. A connection that is closed while its peer may still
+send is closed lingering: end of file first, then up to LINGER_BYTES and LINGER_SECONDS of reading, then the close; a
+plain close would reset the connection and the client would never see the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from palfrey.asgi.exchange import Exchange
+from palfrey.asgi.exchange import Phase as ExchangePhase
+from palfrey.asgi.start import start
+from palfrey.asgi.stream import ClientDisconnected, Framing
+from palfrey.errors import ProtocolError
+from palfrey.protocols.http1.chunked import ChunkedReader
+from palfrey.protocols.http1.head import CHUNKED, framing, scan, split_target, with_host
+from palfrey.protocols.http1.render import encode_line, render_informational
+from palfrey.protocols.service import ASGI_VERSIONS, NEVER, Service
+
+if TYPE_CHECKING:
+    from palfrey.types import Headers, HostPort
+
+log = logging.getLogger("palfrey.error")
+
+READ_AHEAD = 65536
+"""Bytes of pipelined requests that are read before the one in hand is answered."""
+CONTENT_AHEAD = 65536
+"""Bytes of content that wait for the application before the socket is no longer read (uvicorn, hypercorn: 64 KiB)."""
+UNREAD_LIMIT = 1 << 20
+"""Bytes of content that are read and dropped for an application that answered without taking them, so that its
+connection can go on; with more to come it is closed (nginx drops any amount, Node closes)."""
+LINGER_BYTES = 1 << 20
+LINGER_SECONDS = 5.0
+"""nginx's lingering_timeout. The sweep looks once a second."""
+JOIN_LIMIT = 1 << 17
+"""Larger content is written on its own rather than copied behind its head."""
+HALF_CLOSED_GRACE = 1.0
+"""Seconds between a client's end of file and the http.disconnect for an application that waits for it. A client
+that has only shut down its sending side still reads: applications that listen for the disconnect while they work
+(Django) would otherwise drop what it waits for. TCP cannot tell the two apart before a write fails."""
+FILE_PIECE = 1 << 18
+
+
+class Phase(Enum):
+    """What the next bytes from the client are; see the module."""
+
+    HEAD = "head"
+    CONTENT = "content"
+    CHUNKS = "chunks"
+    HELD = "held"
+    LINGER = "linger"
+    CLOSED = "closed"
+
+
+HEAD, CONTENT, CHUNKS, HELD = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.HELD
+LINGER, CLOSED = Phase.LINGER, Phase.CLOSED
+OPEN = Framing.OPEN
+NEW, HEADED, DONE = ExchangePhase.NEW, ExchangePhase.HEADED, ExchangePhase.DONE
+
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
+
+
+class Http1Connection(asyncio.Protocol):
+    """See the module. The facts (`client`, `server`, `scheme`) are set when the connection is made."""
+
+    __slots__ = (
+        "_advancing",
+        "_ahead",
+        "_chunked_out",
+        "_chunks",
+        "_client_keeps",
+        "_drain",
+        "_eof",
+        "_keep_alive",
+        "_old",
+        "_pending",
+        "_read_paused",
+        "_received",
+        "_remaining",
+        "_searched",
+        "_started",
+        "_transport",
+        "_trusted",
+        "_unread",
+        "_until_close",
+        "client",
+        "deadline",
+        "exchange",
+        "phase",
+        "scheme",
+        "server",
+        "service",
+        "writable",
+    )
+
+    def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
+        self.service = service
+        self.client = client
+        self.server = server
+        self.scheme = scheme
+        self.phase = HEAD
+        self.exchange: Exchange | None = None
+        self.deadline = NEVER
+        self.writable = True
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._trusted = service.trusted is not None and service.trusted.peer(client, server)
+        self._pending = b""
+        self._searched = 0
+        self._chunks: ChunkedReader | None = None
+        self._remaining = 0
+        self._received = 0
+        self._ahead = 0
+        self._unread = 0
+        self._started = False
+        self._keep_alive = True
+        self._client_keeps = True
+        self._old = False
+        self._chunked_out = False
+        self._until_close = False
+        self._advancing = False
+        self._eof = False
+        self._read_paused = False
+        self._drain: asyncio.Future[None] | None = None
+
+    # ---------------------------------------------------------------- from the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        service = self.service
+        service.connections.add(self)
+        self.deadline = service.loop.time() + service.header_timeout
+
+    def data_received(self, data: bytes) -> None:
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        self._advance(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more. True keeps our side open, so that it can still be answered."""
+        self._eof = True
+        exchange = self.exchange
+        if exchange is None:
+            if self.phase is HEAD and self._pending:
+                # Pipelined requests that wait for their turn are still served.
+                self._go_on()
+            if self.exchange is None:
+                self._close()
+        elif self.phase is HELD:
+            self.service.loop.call_later(HALF_CLOSED_GRACE, exchange.leaving)
+        else:
+            # Gone in the middle of its content, which can never be complete now.
+            self._keep_alive = False
+            self.phase = HELD
+            exchange.leaving()
+            if exchange.phase is DONE:
+                self._close()
+        # Over TLS there is no half-closed state to keep (RFC 8446 section 6.1 has one, asyncio does not).
+        return self._transport.can_write_eof()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.phase = CLOSED
+        self.deadline = NEVER
+        self.service.forget(self)
+        self._pending = b""
+        if self.exchange is not None:
+            exchange, self.exchange = self.exchange, None
+            exchange.disconnect()
+            if exchange.phase is not DONE:
+                self._account(exchange)
+        self._wake_drain()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._wake_drain()
+
+    # ---------------------------------------------------------------- inbound
+
+    def _advance(self, data: bytes) -> None:
+        """Takes what bytes there are as far as they go: the rest of a request, and those behind it in turn."""
+        self._advancing = True
+        try:
+            while data and self.phase is not CLOSED:
+                phase = self.phase
+                if phase is HEAD:
+                    data = self._take_head(data)
+                elif phase is CONTENT:
+                    data = self._take_content(data)
+                elif phase is CHUNKS:
+                    data = self._take_chunks(data)
+                elif phase is HELD:
+                    self._hold(data)
+                    data = b""
+                else:
+                    self._drop(data)
+                    return
+                if self.exchange is not None and not self._started and (self.phase is HELD or not data):
+                    self._start(self.exchange)
+        except ProtocolError as error:
+            self._refuse(error)
+        finally:
+            self._advancing = False
+        if self._eof and self.exchange is None:
+            self._close()
+
+    def _take_head(self, data: bytes) -> bytes:
+        """Begins an exchange if `data` has a whole head; returns what is behind it."""
+        if data[0] in b"\r\n":
+            # RFC 9112 section 2.2: an empty line before a request line is to be ignored.
+            return self._skip_empty_line(data)
+        end = data.find(b"\r\n\r\n", self._searched)
+        if end < 0 or end + 4 > self.service.limit_head:
+            self._check_incomplete(data)
+            return b""
+        self._searched = 0
+        end += 4
+        if end == len(data):
+            self._begin(data)
+            return b""
+        self._begin(data[:end])
+        return data[end:]
+
+    def _skip_empty_line(self, data: bytes) -> bytes:
+        if data == b"\r":
+            self._wait_for_head(data)
+            return b""
+        if not data.startswith(b"\r\n"):
+            raise ProtocolError(400, "a bare CR or LF before the request line")
+        return data[2:]
+
+    def _check_incomplete(self, data: bytes) -> None:
+        """A head that is not all there: within the limits it is kept, over them it is refused."""
+        service = self.service
+        line = data.find(b"\n", 0, service.limit_line + 2)
+        if line < 0 and len(data) > service.limit_line:
+            raise ProtocolError(414, "the request line is longer than limit_request_line")
+        if len(data) > service.limit_head:
+            raise ProtocolError(431, "the head is longer than limit_request_head")
+        # A head that ends in bare line feeds would otherwise only run into its time limit.
+        if b"\n\n" in data or b"\n\r\n" in data:
+            raise ProtocolError(400, "a bare LF ends a line")
+        self._wait_for_head(data)
+
+    def _wait_for_head(self, data: bytes) -> None:
+        if not self._searched:
+            # The first bytes of a head: from here on it has its own time, whatever trickles in.
+            self.deadline = self.service.loop.time() + self.service.header_timeout
+        self._pending = data
+        self._searched = max(1, len(data) - 3)
+
+    def _begin(self, head: bytes) -> None:
+        """A whole head: checks it, makes the scope and the exchange."""
+        service = self.service
+        match = scan(head)
+        method_bytes, target_bytes, minor = match.groups()
+        try:
+            headers, special = service.parser.split(head)
+            frame = framing(special, minor)
+        except ProtocolError:
+            service.parser.forget()
+            raise
+        length = frame.length
+        if length or not frame.keep_alive:
+            service.parser.forget()
+        if len(head) > service.limit_short or len(headers) > service.limit_fields:
+            self._check_limits(head, len(headers))
+        method = METHODS.get(method_bytes) or method_bytes.decode("ascii")
+        target = split_target(target_bytes, method)
+        if target.host is not None:
+            headers = with_host(headers, target.host)
+        root_path = service.root_path
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": ASGI_VERSIONS,
+            "http_version": "1.1" if minor == b"1" else "1.0",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": method,
+            "root_path": root_path,
+            "path": root_path + target.path if root_path else target.path,
+            "raw_path": root_path.encode() + target.raw_path if root_path else target.raw_path,
+            "query_string": target.query,
+            "headers": headers,
+            "state": service.state.copy(),
+            "extensions": service.extensions,
+        }
+        if self._trusted:
+            assert service.trusted is not None
+            service.trusted.apply(scope, headers)
+        self.deadline = NEVER
+        self._keep_alive = self._client_keeps = frame.keep_alive
+        self._old = minor == b"0"
+        self._started = False
+        self._received = self._ahead = self._unread = 0
+        self._remaining = length
+        self.phase = HELD if not length else CHUNKS if length == CHUNKED else CONTENT
+        exchange = Exchange(self, service.application(), scope, frame.expects_continue, monotonic())
+        self.exchange = exchange
+        if not length:
+            exchange.feed_eof()
+            return
+        self._chunks = ChunkedReader() if length == CHUNKED else None
+        if service.limit_body and length > service.limit_body:
+            raise ProtocolError(413, "the content is longer than limit_request_body")
+
+    def _check_limits(self, head: bytes, fields: int) -> None:
+        """The slower checks, for a head that is longer than one line may be or has more fields than allowed."""
+        service = self.service
+        if head.find(b"\r\n") > service.limit_line:
+            raise ProtocolError(414, "the request line is longer than limit_request_line")
+        if fields > service.limit_fields:
+            raise ProtocolError(431, "more header fields than limit_request_fields")
+        if any(len(line) > service.limit_field for line in head.split(b"\r\n")[1:]):
+            raise ProtocolError(431, "a header field is longer than limit_request_field_size")
+
+    def _take_content(self, data: bytes) -> bytes:
+        length = len(data)
+        remaining = self._remaining
+        if length <= remaining:
+            self._remaining = remaining - length
+            self._feed(data, length == remaining)
+            return b""
+        self._remaining = 0
+        self._feed(data[:remaining], True)
+        return data[remaining:]
+
+    def _take_chunks(self, data: bytes) -> bytes:
+        chunks = self._chunks
+        assert chunks is not None
+        content, rest = chunks.feed(data)
+        self._received += len(content)
+        if self._received > self.service.limit_body > 0:
+            raise ProtocolError(413, "the content is longer than limit_request_body")
+        self._feed(content, chunks.done)
+        return rest
+
+    def _feed(self, content: bytes, last: bool) -> None:
+        """Content for the exchange, or to be dropped where it has answered already."""
+        exchange = self.exchange
+        if last:
+            self.phase = HELD
+            self._chunks = None
+        if exchange is None or exchange.phase is DONE:
+            self._unread += len(content)
+            if last:
+                self._next()
+            elif self._unread > UNREAD_LIMIT:
+                self._close_lingering()
+            return
+        if content:
+            exchange.feed(content)
+            self._ahead += len(content)
+            if self._ahead > CONTENT_AHEAD and not last:
+                self._pause_reading()
+        if last:
+            exchange.feed_eof()
+
+    def _hold(self, data: bytes) -> None:
+        """The next request is here before this one is answered."""
+        self._pending = data
+        if len(data) > READ_AHEAD:
+            self._pause_reading()
+
+    def _drop(self, data: bytes) -> None:
+        self._unread += len(data)
+        if self._unread > LINGER_BYTES:
+            self._close()
+
+    def _start(self, exchange: Exchange) -> None:
+        """Hands the exchange to its application, with as much of the request as is there."""
+        self._started = True
+        service = self.service
+        service.requests += 1
+        service.running.add(exchange)
+        if service.on_request is not None:
+            service.on_request()
+        exchange.task = start(service.loop, exchange.run(service.running))
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """The client broke the protocol: says so if nothing has been said yet, and closes."""
+        log.warning("Refused a request from %s: %s", self._name(), error)
+        exchange, self.exchange = self.exchange, None
+        self._keep_alive = False
+        if exchange is None or exchange.phase is NEW or exchange.phase is HEADED:
+            self._say(error.status)
+        if exchange is not None and exchange.phase is not DONE:
+            # Its application has a part of a request that will never be whole: it learns that the client is gone.
+            exchange.status = exchange.status or error.status
+            self._account(exchange)
+            exchange.disconnect()
+        self._close_lingering()
+
+    def _say(self, status: int) -> None:
+        """A response of the server's own, outside any exchange."""
+        body = b"%d\n" % status
+        headers = ((b"content-type", b"text/plain; charset=utf-8"),)
+        head, _, _ = self.service.renderer.render(status, headers, Framing.WHOLE, len(body), False, False)
+        self._transport.write(head + body)
+
+    def _name(self) -> str:
+        client = self.client
+        return "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
+
+    # ---------------------------------------------------------------- the Stream port
+
+    def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
+        keep_alive = self._keep_alive and not self.service.draining and self._can_go_on()
+        head, self._chunked_out, self._keep_alive = self.service.renderer.render(
+            status, headers, framing, len(body), keep_alive, self._old
+        )
+        if self._chunked_out:
+            body = self._chunk(body, more)
+        self._until_close = framing is OPEN and not self._chunked_out
+        if len(body) > JOIN_LIMIT:
+            self._transport.write(head)
+            self._transport.write(body)
+        else:
+            self._transport.write(head + body if body else head)
+
+    def _can_go_on(self) -> bool:
+        """Whether the rest of the request's content can be expected and is short enough to be dropped."""
+        if self.phase is HELD:
+            return True
+        exchange = self.exchange
+        return self._remaining <= UNREAD_LIMIT and not (exchange is not None and exchange.expects_continue)
+
+    @staticmethod
+    def _chunk(body: bytes, more: bool) -> bytes:
+        end = b"" if more else b"0\r\n\r\n"
+        return b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
+
+    def send_body(self, body: bytes, more: bool) -> None:
+        if self._chunked_out:
+            body = self._chunk(body, more)
+        if body:
+            self._transport.write(body)
+
+    async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
+        loop = self.service.loop
+        while count:
+            piece = await loop.run_in_executor(None, os.pread, fd, min(count, FILE_PIECE), offset)
+            if not piece:
+                raise OSError("the file is shorter than it was when its sending began")
+            offset += len(piece)
+            count -= len(piece)
+            self.send_body(piece, more or count > 0)
+            if not self.writable:
+                await self.drain()
+            if self.phase is CLOSED:
+                raise ClientDisconnected("the client is gone")
+
+    def send_informational(self, status: int, headers: Headers) -> None:
+        if not self._old and self.phase is not CLOSED:
+            self._transport.write(render_informational(status, headers))
+
+    def send_trailers(self, headers: Headers) -> None:
+        if self._chunked_out:
+            lines = b"".join([encode_line(name, value) for name, value in headers])
+            self._transport.write(b"0\r\n" + lines + b"\r\n")
+
+    async def drain(self) -> None:
+        if self.writable or self.phase is CLOSED:
+            return
+        if self._drain is None:
+            self._drain = self.service.loop.create_future()
+        await asyncio.shield(self._drain)
+
+    def _wake_drain(self) -> None:
+        drain, self._drain = self._drain, None
+        if drain is not None and not drain.done():
+            drain.set_result(None)
+
+    def credit(self, count: int) -> None:
+        self._ahead -= count
+        if self._read_paused and self._ahead <= CONTENT_AHEAD // 2 and len(self._pending) <= READ_AHEAD:
+            self._resume_reading()
+
+    def finished(self, exchange: Exchange) -> None:
+        self._account(exchange)
+        if self.phase is HELD:
+            self._next()
+        elif self.phase is not CLOSED:
+            # Content that the application did not take is still coming: it is dropped, within bounds.
+            if not self._keep_alive:
+                self._close_lingering()
+            else:
+                self.deadline = self.service.loop.time() + self.service.keep_alive
+                self._resume_reading()
+
+    def reset(self) -> None:
+        exchange = self.exchange
+        if exchange is None or self.phase is CLOSED:
+            return
+        self._account(exchange)
+        if self._until_close:
+            # Without chunks the end of the connection may look like the end of the content: only a reset does not.
+            self._reset_on_close()
+            self._transport.abort()
+        else:
+            self._close()
+
+    def _reset_on_close(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # ---------------------------------------------------------------- between and after requests
+
+    def _account(self, exchange: Exchange) -> None:
+        if self.service.access.enabled:
+            self.service.access.log(exchange, monotonic())
+
+    def _next(self) -> None:
+        """The request is read and answered: on to the next one, or the end."""
+        self.exchange = None
+        if not self._keep_alive:
+            if self._client_keeps or self._pending:
+                self._close_lingering()
+            else:
+                self._close()
+            return
+        self.phase = HEAD
+        self.deadline = self.service.loop.time() + self.service.keep_alive
+        if self._read_paused:
+            self._resume_reading()
+        if self._advancing:
+            return
+        if self._pending:
+            self.service.loop.call_soon(self._go_on)
+        elif self._eof:
+            self._close()
+
+    def _go_on(self) -> None:
+        """Pipelined requests that waited are served from a turn of their own, never from inside `finished`."""
+        data, self._pending = self._pending, b""
+        if self.phase is HEAD:
+            self._advance(data)
+        else:
+            self._pending = data
+
+    def _pause_reading(self) -> None:
+        if not self._read_paused and self.phase is not CLOSED:
+            self._read_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._read_paused and self.phase is not CLOSED:
+            self._read_paused = False
+            self._transport.resume_reading()
+
+    def _close_lingering(self) -> None:
+        if self.phase is CLOSED:
+            return
+        if self._eof or not self._transport.can_write_eof():
+            self._close()
+            return
+        self.phase = LINGER
+        self.exchange = None
+        self._unread = 0
+        self._pending = b""
+        self.deadline = self.service.loop.time() + LINGER_SECONDS
+        self._transport.write_eof()
+        self._resume_reading()
+
+    def _close(self) -> None:
+        self._transport.close()
+
+    def expire(self) -> None:
+        """The sweep's call when `deadline` has passed."""
+        self.deadline = NEVER
+        if self.phase is HEAD and self._pending:
+            log.info("Closed the connection from %s: its request head took too long", self._name())
+            self._keep_alive = False
+            self._say(408)
+            self._close_lingering()
+        else:
+            self._close()
+
+    def cut(self) -> str | None:
+        exchange = self.exchange
+        busy = None if exchange is None or exchange.phase is DONE else exchange.describe()
+        self._transport.abort()
+        return busy

@@ -1,0 +1,216 @@
+"""One request head: its strict shape, its framing, and the scope's parts (RFC 9112 sections 2 to 6).
+
+The connection hands over a whole head, up to and with its empty line. Three steps, each able to refuse it:
+
+    SCAN       one compiled pattern over the raw bytes decides what is a request line and what are field lines. It
+               stands before every parser, since no parser refuses all that could be read in two ways
+    a parser   splits the field lines (http1/httptools.py)
+    framing()  what the fields say of the content's length and of the connection's future
+
+A refusal is a ProtocolError with the status that the client is owed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from palfrey.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from palfrey.types import Header
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+
+SCAN = re.compile(
+    # method SP request-target SP HTTP-version CRLF (RFC 9112 section 3); the target is visible ASCII without "#"
+    rb"(" + _TOKEN + rb"{1,64}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n"
+    # field-name ":" OWS field-value OWS CRLF (section 5); no obs-fold, no controls but HTAB (RFC 9110 section 5.5)
+    rb"(?:" + _TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+"
+    rb"\r\n\Z"
+)  # fmt: skip
+
+_REQUEST_LINE = re.compile(rb"(\S+) (\S+) HTTP/(\d)\.(\d)\r\n")
+
+CHUNKED = -1
+"""What `Framing.length` is when the content is in chunked coding."""
+
+SPECIAL = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
+"""The fields that decide how the connection goes on; all others are the application's alone."""
+
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)([/?].*)?")
+
+Special = list[tuple[bytes, bytes]]
+
+
+class Framing:
+    """What a head says of the bytes that follow it.
+
+    `length` is the content's length in bytes, or CHUNKED. `keep_alive` is whether the client wants and is able to
+    reuse the connection. `expects_continue` is RFC 9110 section 10.1.1's expectation.
+    """
+
+    __slots__ = ("expects_continue", "keep_alive", "length")
+
+    def __init__(self, length: int, keep_alive: bool, expects_continue: bool) -> None:
+        self.length = length
+        self.keep_alive = keep_alive
+        self.expects_continue = expects_continue
+
+
+def scan(head: bytes) -> re.Match[bytes]:
+    """The head's match: groups 1 to 3 are method, target and the minor version's digit. Raises ProtocolError."""
+    match = SCAN.match(head)
+    if match is None:
+        raise _refusal(head)
+    return match
+
+
+def _refusal(head: bytes) -> ProtocolError:
+    """Why SCAN did not match. Slow on purpose: it runs once in a connection's life."""
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        return ProtocolError(400, "malformed request line")
+    if line[3] != b"1":
+        return ProtocolError(505, f"HTTP version {line[3].decode()}.{line[4].decode()} is not served here")
+    if line[4] not in (b"0", b"1"):
+        return ProtocolError(505, f"HTTP version 1.{line[4].decode()} is not served here")
+    if re.fullmatch(_TOKEN + rb"+", line[1]) is None:
+        return ProtocolError(400, "the method is not a token")
+    if len(line[1]) > 64:
+        return ProtocolError(501, "the method is not known")
+    if re.fullmatch(rb"[\x21\x22\x24-\x7e]+", line[2]) is None:
+        return ProtocolError(400, "the request target has characters that no URI has")
+    for field in head[line.end() : -2].split(b"\r\n")[:-1]:
+        name, colon, value = field.partition(b":")
+        if field[:1] in (b" ", b"\t"):
+            return ProtocolError(400, "obsolete line folding (RFC 9112 section 5.2)")
+        if not colon or re.fullmatch(_TOKEN + rb"+", name) is None:
+            return ProtocolError(400, f"malformed field name {name[:40]!r}")
+        if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
+            return ProtocolError(400, f"control character in the value of {name[:40]!r}")
+    return ProtocolError(400, "malformed header section")
+
+
+NO_CONTENT = Framing(0, True, False)
+"""The framing of an HTTP/1.1 request that has nothing special in its head but one Host: nearly all of them."""
+
+
+def framing(special: Special, minor: bytes) -> Framing:
+    """Reads the special fields of a head; `minor` is its version's last digit. Raises ProtocolError."""
+    if minor == b"1":
+        if len(special) == 1 and special[0][0] == b"host":
+            _check_host(special[0][1])
+            return NO_CONTENT
+        keep_alive = True
+    else:
+        keep_alive = False
+    hosts = 0
+    length: int | None = None
+    chunked = expects_continue = False
+    for name, value in special:
+        if name == b"host":
+            hosts += 1
+            _check_host(value)
+        elif name == b"connection":
+            keep_alive = _connection(value, keep_alive)
+        elif name == b"content-length":
+            if length is not None:
+                raise ProtocolError(400, "Content-Length is given more than once")
+            length = _length(value)
+        elif name == b"transfer-encoding":
+            if chunked:
+                raise ProtocolError(400, "Transfer-Encoding is given more than once")
+            _check_coding(value, minor)
+            chunked = True
+        elif name == b"expect" and minor == b"1":
+            # RFC 9110 section 10.1.1: an HTTP/1.0 client's expectation is to be ignored.
+            expects_continue = value.lower() == b"100-continue"
+    if hosts > 1 or (hosts == 0 and minor == b"1"):
+        raise ProtocolError(400, "a request has exactly one Host (RFC 9112 section 3.2)")
+    if chunked:
+        if length is not None:
+            raise ProtocolError(400, "Content-Length beside Transfer-Encoding (RFC 9112 section 6.1)")
+        return Framing(CHUNKED, keep_alive, expects_continue)
+    return Framing(length or 0, keep_alive, expects_continue and bool(length))
+
+
+def _check_host(value: bytes) -> None:
+    if re.fullmatch(rb"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*", value) is None:
+        raise ProtocolError(400, "malformed Host")
+
+
+def _connection(value: bytes, keep_alive: bool) -> bool:
+    options = [option.strip() for option in value.lower().split(b",")]
+    if b"close" in options:
+        return False
+    return keep_alive or b"keep-alive" in options
+
+
+def _length(value: bytes) -> int:
+    # 18 digits: no file system or client has more, and every reader of the request agrees on what they mean.
+    if not value.isdigit() or len(value) > 18:
+        raise ProtocolError(400, "malformed Content-Length")
+    return int(value)
+
+
+def _check_coding(value: bytes, minor: bytes) -> None:
+    codings = [coding.strip().lower() for coding in value.split(b",")]
+    if minor == b"0":
+        raise ProtocolError(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
+    if codings == [b"chunked"]:
+        return
+    if all(re.fullmatch(_TOKEN + rb"+", coding) for coding in codings) and codings.count(b"chunked") <= 1:
+        if codings[-1] != b"chunked" and b"chunked" in codings:
+            raise ProtocolError(400, "chunked is not the final transfer coding (RFC 9112 section 6.3)")
+        raise ProtocolError(501, "the transfer coding is not implemented (RFC 9112 section 6.1)")
+    raise ProtocolError(400, "malformed Transfer-Encoding")
+
+
+class Target:
+    """A request target's parts: `path` decoded, `raw_path` and `query` as they came, `host` of the absolute form."""
+
+    __slots__ = ("host", "path", "query", "raw_path")
+
+    def __init__(self, path: str, raw_path: bytes, query: bytes, host: bytes | None) -> None:
+        self.path = path
+        self.raw_path = raw_path
+        self.query = query
+        self.host = host
+
+
+def split_target(target: bytes, method: str) -> Target:
+    """Splits a target of any of the four forms (RFC 9112 section 3.2). Raises ProtocolError."""
+    host: bytes | None = None
+    if not target.startswith(b"/"):
+        if target == b"*":
+            if method != "OPTIONS":
+                raise ProtocolError(400, "the asterisk form is for OPTIONS alone (RFC 9112 section 3.2.4)")
+            return Target("*", b"*", b"", None)
+        if method == "CONNECT":
+            raise ProtocolError(501, "CONNECT is not served here")
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            raise ProtocolError(400, "the request target is of no form that RFC 9112 section 3.2 knows")
+        host = absolute[1].rpartition(b"@")[2]
+        _check_host(host)
+        target = absolute[2] or b"/"
+        if target.startswith(b"?"):
+            target = b"/" + target
+    elif method == "CONNECT":
+        raise ProtocolError(400, "CONNECT takes an authority (RFC 9112 section 3.2.3)")
+    raw_path, _, query = target.partition(b"?")
+    return Target(decode_path(raw_path), raw_path, query, host)
+
+
+def decode_path(raw_path: bytes) -> str:
+    """Percent-decodes a path as UTF-8; octets that are not UTF-8 become U+FFFD, as every ASGI server has it."""
+    if b"%" in raw_path:
+        return unquote_to_bytes(raw_path).decode("utf-8", "replace")
+    return raw_path.decode("ascii")
+
+
+def with_host(headers: list[Header], host: bytes) -> list[Header]:
+    """The fields with Host replaced by the absolute form's, which takes its place (RFC 9112 section 3.2.2)."""
+    return [(name, host if name == b"host" else value) for name, value in headers]

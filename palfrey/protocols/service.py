@@ -1,0 +1,157 @@
+"""What all connections of one worker share: the application, the limits, the caches, the counts.
+
+A connection is given its `Service` when it is made and asks it for everything that is not its own. The worker's
+serving half (workers/serving.py) makes it, calls `tick` each second and sets `draining`; connections register in
+`connections`, and exchanges whose application runs are in `running`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from palfrey.protocols.http1.httptools import HttptoolsHead
+from palfrey.protocols.http1.render import HeadRenderer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from palfrey.asgi.exchange import Exchange
+    from palfrey.asgi.proxy import Trusted
+    from palfrey.config.settings import Settings
+    from palfrey.types import ASGIApp, Receive, Scope, Send
+
+NEVER = float("inf")
+
+ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
+"""HTTP specification 2.5: `send` raises OSError once the client is gone (since 2.4)."""
+
+
+class Connection(Protocol):
+    """What the registry knows of a connection of any protocol."""
+
+    deadline: float
+    """loop.time() at which `expire` is due; NEVER while only the application is waited for."""
+
+    def expire(self) -> None:
+        """The deadline has passed: do what this phase of the connection calls for."""
+
+    def cut(self) -> str | None:
+        """Drops the connection at once. Returns what was cut short, in a few words, or None if it was idle."""
+
+
+class AccessLog(Protocol):
+    """The part of observe.access.AccessLog that connections use."""
+
+    enabled: bool
+
+    def log(self, facts: Exchange, ended: float) -> None:
+        """Writes one line; `ended` is time.monotonic()."""
+
+
+class Service:
+    """See the module. Attributes are read on the hot path and are therefore plain."""
+
+    __slots__ = (
+        "_emptied",
+        "access",
+        "app",
+        "connections",
+        "draining",
+        "extensions",
+        "header_timeout",
+        "keep_alive",
+        "limit_body",
+        "limit_concurrency",
+        "limit_field",
+        "limit_fields",
+        "limit_head",
+        "limit_line",
+        "limit_short",
+        "loop",
+        "on_request",
+        "parser",
+        "renderer",
+        "requests",
+        "root_path",
+        "running",
+        "state",
+        "trusted",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: ASGIApp,
+        loop: asyncio.AbstractEventLoop,
+        access: AccessLog,
+        state: dict[str, Any],
+        trusted: Trusted | None,
+    ) -> None:
+        """`trusted` is whose forwarded headers are believed, None when nobody's are."""
+        self.app = app
+        self.loop = loop
+        self.access = access
+        self.state = state
+        self.trusted = trusted
+        self.root_path = settings.root_path.rstrip("/")
+        self.keep_alive = settings.timeout_keep_alive
+        self.header_timeout = settings.timeout_request_header or NEVER
+        self.limit_head = settings.limit_request_head
+        self.limit_line = settings.limit_request_line or self.limit_head
+        self.limit_fields = settings.limit_request_fields or self.limit_head
+        self.limit_field = settings.limit_request_field_size or self.limit_head
+        self.limit_short = min(self.limit_line, self.limit_field)
+        """A head no longer than this cannot have a line that is too long."""
+        self.limit_body = settings.limit_request_body
+        self.limit_concurrency = settings.limit_concurrency
+        self.renderer = HeadRenderer(settings.server_header, settings.date_header, settings.headers)
+        self.parser = HttptoolsHead()
+        self.connections: set[Connection] = set()
+        self.running: set[Exchange] = set()
+        self.requests = 0
+        self.draining = False
+        self._emptied: asyncio.Future[None] | None = None
+        self.on_request: Callable[[], None] | None = None
+        self.extensions: dict[str, dict[str, Any]] = {
+            "http.response.early_hint": {},
+            "http.response.pathsend": {},
+            "http.response.trailers": {},
+        }
+
+    def application(self) -> ASGIApp:
+        """The application for the next request, or the one that says 503 when too many are in flight."""
+        if self.limit_concurrency and len(self.running) >= self.limit_concurrency:
+            return service_unavailable
+        return self.app
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone. May be told more than once."""
+        self.connections.discard(connection)
+        if self._emptied is not None and not self.connections and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def wait_until_empty(self) -> None:
+        """Returns when no connection is left. For one waiter."""
+        if self.connections:
+            self._emptied = self.loop.create_future()
+            await self._emptied
+
+    def tick(self) -> None:
+        """Once a second: the date, and the connections whose time is up."""
+        self.renderer.tick()
+        now = self.loop.time()
+        for connection in [each for each in self.connections if each.deadline <= now]:
+            connection.expire()
+
+
+async def service_unavailable(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application that answers in place of the user's when `limit_concurrency` is reached."""
+    body = b"Service Unavailable\n"
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"retry-after", b"1"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,144 @@
+"""One process without an arbiter: `palfrey.run(app)` and `Server`, for embedding, notebooks and tests.
+
+`Server(settings, app).serve()` runs inside a loop that is already there and touches neither signals nor logging, so
+that two of them can live in one process. `run` is the whole program: logs, signals, a loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from palfrey.asgi.load import load_app
+from palfrey.config.settings import Settings
+from palfrey.config.sources import from_arguments
+from palfrey.errors import EXIT_OK, ConfigError, PalfreyError
+from palfrey.observe.access import AccessLog
+from palfrey.observe.logging import configure
+from palfrey.system.sockets import Listener, open_listeners, parse_bind
+from palfrey.workers.loops import make_loop
+from palfrey.workers.serving import Serving
+
+if TYPE_CHECKING:
+    from palfrey.types import ASGIApp
+
+
+class Server:
+    """Serves one application until `stop()`. Attributes are valid once `started` is set."""
+
+    def __init__(self, settings: Settings, app: ASGIApp | None = None, access: AccessLog | None = None) -> None:
+        """`app` is the application itself; without it `settings.app` is imported."""
+        self.settings = settings
+        self.started = asyncio.Event()
+        self.listeners: list[Listener] = []
+        self._app = app
+        self._access = access or AccessLog.off()
+        self._serving: Serving | None = None
+        self._stopping = asyncio.Event()
+        self._quitting = False
+        self._drain: asyncio.Task[None] | None = None
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it listens, with real ports: `http://127.0.0.1:8000`."""
+        return [listener.url for listener in self.listeners]
+
+    async def serve(self) -> None:
+        """Starts, serves, and returns after `stop()` when all is drained.
+
+        Raises BindError, AppLoadError or LifespanError when it cannot start, with nothing left behind.
+        """
+        settings = self.settings
+        app = self._app or load_app(settings.app or "", settings.factory, settings.app_dir)
+        self.listeners = open_listeners([parse_bind(bind) for bind in settings.binds()], settings.backlog)
+        try:
+            self._serving = Serving(settings, app, self.listeners, self._access)
+            await self._serving.start()
+            self.started.set()
+            await self._stopping.wait()
+            await self._end(self._serving)
+        finally:
+            for listener in self.listeners:
+                listener.close(unlink=True)
+
+    async def _end(self, serving: Serving) -> None:
+        if not self._quitting:
+            self._drain = asyncio.get_running_loop().create_task(serving.drain(last=True))
+            await asyncio.wait((self._drain,))
+        if self._quitting:
+            serving.quit()
+        await serving.close()
+
+    def stop(self, at_once: bool = False) -> None:
+        """Asks for the end: graceful, or `at_once`. May be called again to hurry."""
+        self._quitting = self._quitting or at_once
+        self._stopping.set()
+        if at_once and self._drain is not None:
+            self._drain.cancel()
+
+
+def run(app: ASGIApp | str, **settings: Any) -> int:
+    """Serves `app` until TERM or INT, and returns the exit status.
+
+    An application object is served by this one process; an import string by an arbiter and `workers` processes, as
+    on the command line. The settings are named as in the configuration file. Raises PalfreyError for what does not
+    fit or cannot start.
+    """
+    if isinstance(app, str):
+        resolved = from_arguments({"app": app, **settings}, os.getcwd())
+        arbiter = importlib.import_module("palfrey.arbiter")
+        status: int = arbiter.Arbiter(lambda: resolved, resolved).run()
+        return status
+    resolved = from_arguments(settings, os.getcwd())
+    if resolved.settings.workers > 1:
+        raise ConfigError('several workers need an import string: palfrey.run("main:app", workers=4)')
+    return _run_object(app, resolved.settings)
+
+
+def _run_object(app: ASGIApp, settings: Settings) -> int:
+    logs = configure(
+        level=settings.log_level,
+        use_colors=settings.use_colors,
+        errorlog=settings.errorlog,
+        accesslog=settings.accesslog,
+        access_log=settings.access_log,
+        access_log_format=settings.access_log_format,
+        log_config=settings.log_config,
+        process_label="server",
+    )
+    loop = make_loop(settings.loop)
+    asyncio.set_event_loop(loop)
+    try:
+        logs.attach(loop.call_later)
+        loop.run_until_complete(_serve_with_signals(Server(settings, app, logs.access), logs.error))
+    except PalfreyError as error:
+        logs.error.error("%s", error)
+        raise
+    finally:
+        logs.close()
+        asyncio.set_event_loop(None)
+        loop.close()
+    return EXIT_OK
+
+
+async def _serve_with_signals(server: Server, log: Any) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        log.info("%s received: stopping", number.name)
+        server.stop(at_once=server._stopping.is_set())
+
+    async def announce() -> None:
+        await server.started.wait()
+        log.info("Palfrey serves on %s (press Ctrl-C to stop)", ", ".join(server.urls))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    announcement = loop.create_task(announce())
+    try:
+        await server.serve()
+    finally:
+        announcement.cancel()

@@ -1,0 +1,159 @@
+"""Takes connections from the listeners and makes protocol objects of them.
+
+The listeners are the arbiter's; a worker borrows them, watches each with `add_reader` and accepts. All workers watch
+the same sockets, so what one does not take another will. A worker that is full, or has run out of descriptors, stops
+watching for a while: the connections wait in the kernel's queue, which outlives every worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from palfrey.protocols.http1.connection import Http1Connection
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from palfrey.protocols.service import Service
+    from palfrey.system.sockets import Listener
+    from palfrey.types import HostPort
+
+log = logging.getLogger("palfrey.error")
+
+BATCH = 16
+"""Connections taken in one turn from one listener: more, and a burst lands on the worker that woke up first."""
+PAUSE = 0.5
+"""Seconds of not accepting after the process ran out of something that a connection needs."""
+TLS_HANDSHAKE_TIMEOUT = 30.0
+"""Seconds; asyncio's default is 60, nginx's (client_header_timeout) 60, HAProxy's recommended 10."""
+
+# accept(2): these concern the one connection, which is gone already, or nothing at all.
+_NOTHING = (BlockingIOError, InterruptedError, ConnectionAbortedError, ConnectionResetError)
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Acceptor:
+    """All listeners of one worker."""
+
+    def __init__(self, service: Service, listeners: Sequence[Listener], tls: ssl.SSLContext | None, limit: int) -> None:
+        """`limit`: connections this worker holds at most, 0 for any number."""
+        self._service = service
+        self._listeners = list(listeners)
+        self._tls = tls
+        self._limit = limit
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._watching = False
+        self._complained = False
+        self._servers = {listener.fileno(): _fixed_name(listener) for listener in self._listeners}
+
+    @property
+    def adopting(self) -> set[asyncio.Task[None]]:
+        """Connections that have been accepted and are not served yet (TLS handshakes, chiefly)."""
+        return self._adopting
+
+    def start(self) -> None:
+        """Begins to accept."""
+        if not self._watching:
+            self._watching = True
+            for listener in self._listeners:
+                self._service.loop.add_reader(listener.fileno(), self._ready, listener)
+
+    def stop(self) -> None:
+        """Stops accepting. What is in the queue stays there for others."""
+        if self._watching:
+            self._watching = False
+            for listener in self._listeners:
+                self._service.loop.remove_reader(listener.fileno())
+
+    def empty(self, most: int) -> None:
+        """Takes all that is queued, up to `most` connections a listener: the service ends and nobody else will."""
+        for listener in self._listeners:
+            for _ in range(most):
+                if not self._take(listener):
+                    break
+
+    def close(self) -> None:
+        """Closes this process's copies of the listeners."""
+        self.stop()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    def _ready(self, listener: Listener) -> None:
+        for _ in range(BATCH):
+            if self._limit and len(self._service.connections) + len(self._adopting) >= self._limit:
+                self._rest()
+                return
+            if not self._take(listener):
+                return
+
+    def _rest(self) -> None:
+        self.stop()
+        self._service.loop.call_later(PAUSE / 10, self._start_again)
+
+    def _start_again(self) -> None:
+        if not self._service.draining and self._listeners:
+            self.start()
+
+    def _take(self, listener: Listener) -> bool:
+        """One connection from the queue. False when there is none to be had now."""
+        try:
+            sock, peer = listener.sock.accept()
+        except _NOTHING as error:
+            return not isinstance(error, BlockingIOError)
+        except OSError as error:
+            self._cannot_accept(listener, error)
+            return False
+        sock.setblocking(False)
+        task = self._service.loop.create_task(self._adopt(sock, peer, listener))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+        return True
+
+    def _cannot_accept(self, listener: Listener, error: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            log.error("Cannot accept connections on %s: %s. They wait in its queue", listener.url, error.strerror)
+        if error.errno in _EXHAUSTED:
+            self.stop()
+            self._service.loop.call_later(PAUSE, self._start_again)
+
+    async def _adopt(self, sock: socket.socket, peer: object, listener: Listener) -> None:
+        client: HostPort | None = None
+        if sock.family != socket.AF_UNIX and isinstance(peer, tuple):
+            client = (peer[0], peer[1])
+        loop = self._service.loop
+        try:
+            server = self._servers[listener.fileno()] or _name(sock)
+            scheme = "https" if self._tls is not None else "http"
+            connection = Http1Connection(self._service, client, server, scheme)
+            if self._tls is None:
+                await loop.connect_accepted_socket(lambda: connection, sock)
+            else:
+                await loop.connect_accepted_socket(
+                    lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT
+                )
+        except OSError as error:  # ssl.SSLError is one
+            log.debug("A connection from %s ended before its first request: %s", client, error)
+            sock.close()
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+
+
+def _fixed_name(listener: Listener) -> HostPort | None:
+    """ASGI's `server` where it is the same for all connections; None behind a wildcard address."""
+    if listener.sock.family == socket.AF_UNIX:
+        return (listener.url.removeprefix("unix:"), None)
+    host, port = listener.sock.getsockname()[:2]
+    return None if host in ("0.0.0.0", "::") else (host, port)
+
+
+def _name(sock: socket.socket) -> HostPort:
+    host, port = sock.getsockname()[:2]
+    return (host, port)

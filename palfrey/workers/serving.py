@@ -1,0 +1,136 @@
+"""The serving half of a worker: an application behind listeners, from lifespan startup to lifespan shutdown.
+
+No signals, no arbiter, no process: `workers/worker.py` puts it under an arbiter, `palfrey.server` into a process of
+the user's own. In order: `start()`, then `drain()` (or `quit()`), then `close()`.
+
+Draining answers each connection's request in hand, or its next one, with `Connection: close`, and lets an idle
+connection live until its keep-alive time is over: closing it earlier would race with the request that its client is
+just sending. All of it within `graceful_timeout`; what is left then is cut, and said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from palfrey.asgi.lifespan import Lifespan
+from palfrey.asgi.proxy import Trusted
+from palfrey.protocols.service import Service
+from palfrey.workers.accept import Acceptor
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from palfrey.config.settings import Settings
+    from palfrey.protocols.service import AccessLog
+    from palfrey.system.sockets import Listener
+    from palfrey.types import ASGIApp
+
+log = logging.getLogger("palfrey.error")
+
+SWEEP = 1.0
+"""Seconds between two looks at all deadlines: the one timer that a worker has."""
+SHUTDOWN_FLOOR = 1.0
+"""Seconds that lifespan shutdown is given even when draining has used up the graceful timeout."""
+NAMED_CUTS = 10
+"""Cut requests that are named in the log one by one; of more, only the number is said."""
+
+
+class Serving:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: ASGIApp,
+        listeners: Sequence[Listener],
+        access: AccessLog,
+        tls: ssl.SSLContext | None = None,
+        on_sweep: Callable[[Serving], None] | None = None,
+    ) -> None:
+        """To be made inside the running loop. `on_sweep` is called once a second (heartbeats)."""
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._lifespan = Lifespan(app, settings.lifespan)
+        trusted = Trusted(settings.forwarded_allow_ips) if settings.proxy_headers else None
+        self.service = Service(settings, app, self._loop, access, self._lifespan.state, trusted)
+        self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections)
+        self._on_sweep = on_sweep
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Lifespan startup, then accepting. Raises LifespanError, with nothing left running."""
+        try:
+            await self._lifespan.startup()
+        except BaseException:
+            await self._lifespan.shutdown()
+            raise
+        self._acceptor.start()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+        self.service.tick()
+        if self._on_sweep is not None:
+            self._on_sweep(self)
+
+    async def drain(self, last: bool) -> None:
+        """Stops accepting and returns when all connections are done, or cut after `graceful_timeout`.
+
+        `last` says that nobody serves these listeners after us: their queues are emptied first.
+        """
+        service = self.service
+        deadline = self._loop.time() + self._settings.graceful_timeout
+        self._acceptor.stop()
+        if last:
+            self._acceptor.empty(self._settings.backlog)
+        self._acceptor.close()
+        service.draining = True
+        if self._acceptor.adopting:
+            await asyncio.wait(self._acceptor.adopting, timeout=deadline - self._loop.time())
+        try:
+            await asyncio.wait_for(service.wait_until_empty(), max(0.0, deadline - self._loop.time()))
+        except TimeoutError:
+            self._cut()
+        tasks = self._tasks()
+        if tasks:
+            # Responses are out; what runs on is background work of the application.
+            await asyncio.wait(tasks, timeout=max(0.0, deadline - self._loop.time()))
+
+    def quit(self) -> None:
+        """Stops at once: nothing more is accepted, every connection is cut."""
+        self._acceptor.close()
+        self.service.draining = True
+        for task in self._acceptor.adopting:
+            task.cancel()
+        self._cut()
+
+    def _cut(self) -> None:
+        cut = [what for connection in list(self.service.connections) if (what := connection.cut()) is not None]
+        for what in cut[:NAMED_CUTS]:
+            log.warning("Cut short: %s", what)
+        if len(cut) > NAMED_CUTS:
+            log.warning("Cut short: %d more requests", len(cut) - NAMED_CUTS)
+
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        return {exchange.task for exchange in self.service.running if exchange.task is not None}
+
+    async def close(self) -> None:
+        """Cancels what still runs, then lifespan shutdown. Returns when the application is done or out of time."""
+        tasks = self._tasks()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=SHUTDOWN_FLOOR)
+            if pending:
+                log.warning("%d requests go on in the application although they were cancelled", len(pending))
+        try:
+            await asyncio.wait_for(self._lifespan.shutdown(), max(SHUTDOWN_FLOOR, self._settings.graceful_timeout))
+        except TimeoutError:
+            log.error(
+                "The application's lifespan shutdown took over %g s and was given up", self._settings.graceful_timeout
+            )
+        if self._sweeper is not None:
+            self._sweeper.cancel()

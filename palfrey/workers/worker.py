@@ -1,0 +1,274 @@
+"""One worker's life: boot, ready, serve, drain, exit. The child's side of a fork.
+
+`main` is called by name in the new process (master/spawn.py), with all that the arbiter decided. The worker loads the
+application, runs its lifespan, accepts, and says "ready"; from then on it obeys, the same whether an order comes over
+the channel or as a signal from an operator:
+
+    order    channel   signal  what follows
+    RETIRE   retire    TERM    drain and exit; others serve on. The end of the channel, too: the arbiter is gone
+    STOP     stop              the service ends: the accept queue is emptied first, then as RETIRE
+    QUIT     quit      QUIT    every connection is cut, lifespan shutdown, exit
+
+An order during boot ends the boot. INT is the terminal's and ignored: the arbiter gets it too and says what it means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import random
+import signal
+import time
+import traceback
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from palfrey.asgi.load import load_app
+from palfrey.config.hooks import ServerView, WorkerView, call_hook
+from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError
+from palfrey.observe.scoreboard import State
+from palfrey.workers.loops import make_loop
+from palfrey.workers.serving import Serving
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from palfrey.config.settings import Settings
+    from palfrey.observe.logging import LogSetup
+    from palfrey.observe.scoreboard import Row, Scoreboard
+    from palfrey.system.channel import Channel
+    from palfrey.system.sockets import Listener
+
+log = logging.getLogger("palfrey.error")
+
+
+class Order(Enum):
+    """What the worker has been told to do."""
+
+    RETIRE = "retire"
+    STOP = "stop"
+    QUIT = "quit"
+
+
+SIGNALS = {signal.SIGTERM: Order.RETIRE, signal.SIGQUIT: Order.QUIT}
+
+
+def main(
+    *,
+    settings: Settings,
+    environment: dict[str, str],
+    listeners: Sequence[Listener],
+    channel: Channel,
+    scoreboard: Scoreboard,
+    row: int,
+    pool: str,
+    slot: int,
+    generation: int,
+    age: int,
+    arbiter_pid: int,
+    logs: LogSetup,
+    tls: ssl.SSLContext | None = None,
+) -> int:
+    """Lives the whole life of a worker and returns its exit status.
+
+    `environment` is put into os.environ before the application is imported. `age` counts the workers that the
+    arbiter has started. `pool` and `slot` are where this worker stands in the roster, `row` its own in `scoreboard`.
+    """
+    # Until the loop takes signals nothing has been served: whoever wants this process gone can have that at once.
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(EXIT_OK))
+    os.environ.update(environment)
+    os.environ["PALFREY_GENERATION"] = str(generation)
+    os.environ["PALFREY_WORKER"] = str(slot + 1)
+    server = ServerView(pid=arbiter_pid, log=log, settings=settings, address=tuple(each.url for each in listeners))
+    worker = Worker(settings, listeners, channel, scoreboard.row(row), logs, tls, server, age)
+    loop = make_loop(settings.loop)
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(worker.live())
+    finally:
+        logs.detach()
+        try:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+
+class Worker:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[Listener],
+        channel: Channel,
+        row: Row,
+        logs: LogSetup,
+        tls: ssl.SSLContext | None,
+        server: ServerView,
+        age: int,
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._channel = channel
+        self._row = row
+        self._logs = logs
+        self._tls = tls
+        self._server = server
+        self._view = WorkerView(pid=os.getpid(), ppid=server.pid, age=age, log=log, settings=settings)
+        self._serving: Serving | None = None
+        self._order: Order | None = None
+        self._ordered = asyncio.Event()
+        self._step: asyncio.Task[None] | None = None
+        self._max_requests = settings.max_requests
+        if self._max_requests and settings.max_requests_jitter:
+            self._max_requests += random.randint(0, settings.max_requests_jitter)
+
+    async def live(self) -> int:
+        """The life; returns the exit status."""
+        loop = asyncio.get_running_loop()
+        self._obey(loop)
+        self._row.state = State.BOOTING
+        status = await self._boot()
+        if status is None:
+            log.debug("Ready")
+            await self._ordered.wait()
+            status = await self._end()
+        self._hook("worker_exit", self._server, self._view)
+        return status
+
+    # ---------------------------------------------------------------- boot
+
+    async def _boot(self) -> int | None:
+        """Loads and starts the application. None when it serves, else the status to exit with."""
+        try:
+            if await self._do(self._start()):
+                return None
+        except BootError as error:
+            return self._failed(error.category, str(error), error.detail)
+        except Exception as error:
+            return self._failed("boot", f"{type(error).__name__}: {error}", traceback.format_exc())
+        log.info("Ended while it was starting, as ordered")
+        return EXIT_OK
+
+    async def _start(self) -> None:
+        settings = self._settings
+        assert settings.app is not None
+        app = load_app(settings.app, settings.factory, settings.app_dir)
+        self._logs.attach(asyncio.get_running_loop().call_later)
+        serving = Serving(settings, app, self._listeners, self._logs.access, self._tls, self._beat)
+        if self._max_requests:
+            serving.service.on_request = self._count_request
+        await serving.start()
+        self._serving = serving
+        self._row.state = State.READY
+        self._view.booted = True
+        self._hook("post_worker_init", self._view)
+        self._channel.send("ready")
+
+    def _failed(self, category: str, reason: str, detail: str) -> int:
+        """Reports why this worker cannot serve; the arbiter says it to the operator."""
+        if not self._channel.send("failed", category=category, reason=reason, detail=detail):
+            log.error("%s\n%s", reason, detail)
+        return EXIT_BOOT
+
+    # ---------------------------------------------------------------- serve
+
+    def _beat(self, serving: Serving) -> None:
+        """Once a second: the scoreboard shows that the loop turns, and what it carries."""
+        row, service = self._row, serving.service
+        row.heartbeat = time.monotonic()
+        row.connections = len(service.connections)
+        row.in_flight = len(service.running)
+        row.requests = service.requests
+
+    def _count_request(self) -> None:
+        serving = self._serving
+        if serving is not None and serving.service.requests >= self._max_requests:
+            serving.service.on_request = None
+            self._channel.send("tired", reason=f"it has served {self._max_requests} requests (max_requests)")
+
+    # ---------------------------------------------------------------- obey
+
+    def _obey(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_reader(self._channel.fileno(), self._hear)
+        for number, order in SIGNALS.items():
+            loop.add_signal_handler(number, self._signalled, number, order)
+        loop.add_signal_handler(signal.SIGUSR1, self._logs.reopen)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        # The arbiter sends ABRT to a worker whose loop does not turn: the stacks come first, from C, then the hook.
+        signal.signal(signal.SIGABRT, self._aborted)
+        faulthandler.register(signal.SIGABRT, file=self._trace_fd(), all_threads=True, chain=True)
+
+    def _trace_fd(self) -> int:
+        """Where stacks are dumped: the error log's descriptor."""
+        fds = self._logs.filenos()
+        return fds[0] if fds else 2
+
+    def _aborted(self, *_: Any) -> None:
+        self._view.aborted = True
+        self._hook("worker_abort", self._view)
+
+    def _signalled(self, number: signal.Signals, order: Order) -> None:
+        log.info("%s received", number.name)
+        self._channel.send("stopping")
+        self._take(order)
+
+    def _hear(self) -> None:
+        for message in self._channel.receive():
+            kind = message["kind"]
+            if kind == "reopen":
+                self._logs.reopen()
+            else:
+                self._take(Order(kind))
+        if self._channel.closed:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            if self._order is None:
+                log.warning("The arbiter is gone: finishing what is in hand and exiting")
+                self._take(Order.STOP)
+
+    def _take(self, order: Order) -> None:
+        """An order. QUIT overrides what came before it; nothing else does."""
+        if self._order is not None and order is not Order.QUIT:
+            return
+        if order is Order.QUIT and self._order is not Order.QUIT:
+            self._hook("worker_int", self._view)
+        self._order = order
+        self._view.alive = False
+        self._ordered.set()
+        if self._step is not None:
+            self._step.cancel()
+
+    async def _do(self, step: Any) -> bool:
+        """Runs one step of life. False when an order ended it early."""
+        self._step = asyncio.get_running_loop().create_task(step)
+        try:
+            await self._step
+        except asyncio.CancelledError:
+            return False
+        finally:
+            self._step = None
+        return True
+
+    async def _end(self) -> int:
+        serving, order = self._serving, self._order
+        assert serving is not None
+        self._row.state = State.DRAINING
+        if order is not Order.QUIT:
+            await self._do(serving.drain(last=order is Order.STOP))
+        if self._order is Order.QUIT:
+            serving.quit()
+        self._row.state = State.STOPPING
+        try:
+            await self._do(serving.close())
+        except Exception:
+            log.exception("The end of this worker went wrong")
+            return EXIT_ERROR
+        return EXIT_OK
+
+    def _hook(self, name: str, *args: object) -> None:
+        call_hook(self._settings, name, *args, log=log)
