@@ -22,7 +22,7 @@ Given = Mapping[str, str]
 
 def check(settings: Settings, given: Given, base: str) -> None:
     """Raises ConfigError for the first thing that cannot work. `base` is the directory that the server works in."""
-    _check_addresses(settings, given)
+    _check_addresses(given)
     _check_directories(settings, given, base)
     _check_files(settings, given)
     _check_tls(settings, given)
@@ -33,7 +33,7 @@ def _refuse(given: Given, name: str, reason: str) -> NoReturn:
     raise ConfigError(f"{given[name]}: {reason}")
 
 
-def _check_addresses(settings: Settings, given: Given) -> None:
+def _check_addresses(given: Given) -> None:
     """One source holds them all (the group wins whole); which of them is meant must not be a guess."""
     for name, others in {
         "bind": ("host", "port", "uds", "fd"),
@@ -43,8 +43,6 @@ def _check_addresses(settings: Settings, given: Given) -> None:
         for other in others:
             if name in given and other in given:
                 _refuse(given, other, f"cannot be combined with {name}; give bind several addresses instead")
-    if "bind" in given and not settings.bind:
-        _refuse(given, "bind", "must hold at least one address")
 
 
 def _check_directories(settings: Settings, given: Given, base: str) -> None:

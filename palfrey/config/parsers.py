@@ -259,8 +259,8 @@ def many(item: Parser[T], separator: str | None = ",") -> Parser[tuple[T, ...]]:
             raise ValueError(f"must be a list, each {item.expects}")
         return tuple(item.read(each) for each in items)
 
-    between = f"in text separated by {separator!r}" if separator else "in text one a line"
-    return Parser(read, f"a list of {item.expects} ({between})", item.metavar, Shape.LIST)
+    between = f"separated by {separator!r}" if separator else "one a line"
+    return Parser(read, f"a list, each {item.expects}; or text, {between}", item.metavar, Shape.LIST)
 
 
 def _read_log_config(value: object) -> str | dict[str, Any]:

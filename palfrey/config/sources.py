@@ -22,7 +22,6 @@ from typing import Any, Final
 from palfrey.config import checks, configfile
 from palfrey.config.configfile import Notice
 from palfrey.config.foreign import FOREIGN
-from palfrey.config.parsers import Shape
 from palfrey.config.settings import BIND_GROUP, ROWS, Row, Settings, canonical
 from palfrey.errors import ConfigError, UsageError
 
@@ -71,10 +70,6 @@ class Resolved:
     """For the workers' environment: from env_file what the real environment does not have, and all of raw_env."""
     config_file: str | None
     """The path of the file that was executed, or None."""
-
-    def shown(self) -> list[tuple[str, str, Origin]]:
-        """(name, value for people, origin) of every setting, in the order of the table; secrets are masked."""
-        return [(name, show(row, getattr(self.settings, name)), self.origins[name]) for name, row in ROWS.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,21 +286,6 @@ def _worker_class_notice(settings: Settings, origins: Mapping[str, Origin]) -> l
     if origin.kind is Kind.DEFAULT:
         return []
     return [Notice(f"{origin}: worker_class has no effect: Palfrey has one kind of worker, and it serves ASGI")]
-
-
-def show(row: Row, value: object) -> str:
-    """A value for people, in one line, as the configuration file would have it; secrets masked."""
-    if row.secret and value:
-        if isinstance(value, str):
-            return "'***'"
-        if isinstance(value, (tuple, list)):
-            return repr([f"{str(item).partition('=')[0]}=***" for item in value])
-        return "***"
-    if row.parser.shape is Shape.CODE and value is not None:
-        return f"<function {getattr(value, '__qualname__', type(value).__name__)}>"
-    if row.parser.metavar == "OCTAL" and isinstance(value, int):
-        return f"0o{value:o}"
-    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def _set_as(given: _Given, row: Row) -> str:
