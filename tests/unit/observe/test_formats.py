@@ -1,0 +1,212 @@
+"""Formats: uvicorn's look, every atom, and that no request can forge a line."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palfrey.errors import ConfigError
+from palfrey.observe import formats
+from palfrey.observe.formats import ATOMS, MEMO_ENTRIES, compile_format, uvicorn_line
+
+COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+
+
+def facts(**changes: Any) -> Any:
+    return SimpleNamespace(
+        **{
+            "client": ("127.0.0.1", 53412),
+            "method": "GET",
+            "target": b"/path?query",
+            "http_version": "1.1",
+            "status": 200,
+            "body_bytes": 13,
+            "started": 10.0,
+            "request_headers": [(b"host", b"example.org"), (b"user-agent", b"curl/8"), (b"referer", b"http://a/")],
+            "response_headers": [(b"Content-Type", b"text/plain"), (b"x-one", b"1")],
+            **changes,
+        }
+    )
+
+
+class TestUvicornLook:
+    line = staticmethod(uvicorn_line())
+
+    def test_default(self) -> None:
+        assert self.line(facts(), 11.0) == 'INFO:     127.0.0.1:53412 - "GET /path?query HTTP/1.1" 200 OK'
+
+    @pytest.mark.parametrize(
+        ("client", "text"),
+        [
+            (None, "-"),
+            (("::1", 80), "[::1]:80"),
+            (("/run/client.sock", None), "/run/client.sock"),
+            (("", None), "unix"),
+            (("ev\nil", 1), r"ev\x0ail:1"),
+        ],
+    )
+    def test_clients(self, client: object, text: str) -> None:
+        assert self.line(facts(client=client), 0.0).startswith(f'INFO:     {text} - "GET')
+
+    @pytest.mark.parametrize(("status", "text"), [(404, "404 Not Found"), (299, "299"), (999, "999")])
+    def test_statuses(self, status: int, text: str) -> None:
+        assert self.line(facts(status=status, http_version="2"), 0.0).endswith(f' HTTP/2" {text}')
+
+    @pytest.mark.parametrize(("status", "color"), [(200, 32), (304, 33), (404, 31), (500, 91), (101, 97), (999, 0)])
+    def test_colours(self, status: int, color: int) -> None:
+        text = uvicorn_line(colors=True)(facts(status=status), 0.0)
+        assert text.startswith('\x1b[32mINFO\x1b[0m:     127.0.0.1:53412 - "\x1b[1mGET /path?query HTTP/1.1\x1b[0m" ')
+        assert text.endswith("\x1b[0m")
+        assert f'" \x1b[{color}m{status}' in text
+
+    def test_caches_are_bounded(self) -> None:
+        line = uvicorn_line()
+        memos = [cell.cell_contents for cell in line.__closure__ or () if isinstance(cell.cell_contents, dict)]
+        assert len(memos) == 3
+        for number in range(3 * MEMO_ENTRIES):
+            line(facts(client=("10.0.0.1", number), method=f"M{number}", status=number), 0.0)
+            line(facts(client=("h" * 5000, number)), 0.0)
+        assert all(0 < len(memo) <= MEMO_ENTRIES for memo in memos)
+        assert all(len(text) <= formats.MEMO_LENGTH for memo in memos for text in memo.values())
+
+
+class TestAtoms:
+    @pytest.mark.parametrize(
+        ("atom", "text"),
+        [
+            ("h", "127.0.0.1"),
+            ("l", "-"),
+            ("u", "-"),
+            ("r", "GET /path?query HTTP/1.1"),
+            ("m", "GET"),
+            ("U", "/path"),
+            ("q", "query"),
+            ("H", "HTTP/1.1"),
+            ("s", "200"),
+            ("B", "13"),
+            ("b", "13"),
+            ("f", "http://a/"),
+            ("a", "curl/8"),
+            ("T", "1"),
+            ("M", "1234"),
+            ("D", "1234567"),
+            ("L", "1.234567"),
+            ("p", f"<{os.getpid()}>"),
+            ("{Host}i", "example.org"),
+            ("{x-none}i", "-"),
+            ("{content-type}o", "text/plain"),
+            ("{X-One}o", "1"),
+            ("{x-none}o", "-"),
+            ("{PALFREY_TEST}e", "value"),
+            ("{PALFREY_NONE}e", "-"),
+            ("{REMOTE_ADDR}e", "127.0.0.1"),
+            ("{HTTP_USER_AGENT}e", "curl/8"),
+        ],
+    )
+    def test_each(self, atom: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        line = compile_format(f"<%({atom})s>")
+        monkeypatch.setenv("PALFREY_TEST", "value")  # after compiling: a worker's environment is completed later
+        assert line(facts(), 11.2345674) == f"<{text}>"
+
+    def test_time_stamp(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TZ", "UTC-2")
+        time.tzset()
+        try:
+            monkeypatch.setattr(time, "time", lambda: 1_795_156_800.9)
+            stamp = formats._time_stamp()
+            assert [stamp(facts(), 0.0) for _ in range(2)] == ["[20/Nov/2026:08:40:00 +0200]"] * 2
+            monkeypatch.setattr(time, "time", lambda: 1_795_156_801.0)
+            assert stamp(facts(), 0.0) == "[20/Nov/2026:08:40:01 +0200]"
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+    @pytest.mark.parametrize(
+        ("credentials", "user"),
+        [
+            (b"Basic " + base64.b64encode(b"ann:secret"), "ann"),
+            (b"basic " + base64.b64encode(b'a"\n:x'), r"a\x22\x0a"),
+            (b"Basic " + base64.b64encode(b":x"), "-"),
+            (b"Basic !!!", "-"),
+            (b"Basic", "-"),
+            (b"Bearer " + base64.b64encode(b"ann:secret"), "-"),
+        ],
+    )
+    def test_user(self, credentials: bytes, user: str) -> None:
+        assert ATOMS["u"](facts(request_headers=[(b"authorization", credentials)]), 0.0) == user
+
+    def test_the_rest(self) -> None:
+        assert ATOMS["b"](facts(body_bytes=0), 0.0) == "-"
+        assert ATOMS["B"](facts(body_bytes=0), 0.0) == "0"
+        assert ATOMS["h"](facts(client=None), 0.0) == "-"
+        assert ATOMS["h"](facts(client=("", None)), 0.0) == "-"
+        assert ATOMS["q"](facts(target=b"/"), 0.0) == ""
+        assert ATOMS["D"](facts(), 9.0) == "0"
+        twice = facts(request_headers=[(b"x-forwarded-for", b"a"), (b"x-forwarded-for", b"b")])
+        assert compile_format("%({x-forwarded-for}i)s")(twice, 0.0) == "a, b"
+
+    def test_literals_and_widths(self) -> None:
+        assert compile_format("100%% é %(s)5s|%(m)-5s|%(r).3s")(facts(), 0.0) == "100% é   200|GET  |GET"
+        assert compile_format("plain %%")(facts(), 0.0) == "plain %"
+
+    def test_combined(self) -> None:
+        pattern = r'^127\.0\.0\.1 - - \[[^]]+\] "GET /path\?query HTTP/1\.1" 200 13 "http://a/" "curl/8"$'
+        assert re.match(pattern, compile_format(COMBINED)(facts(), 0.0))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("%(x)s", r"there is no atom %\(x\)s; known are %\(h\)s %\(l\)s"),
+            ("%({name}x)s", r"there is no atom %\({name}x\)s"),
+            ("%({}i)s", "there is no atom"),
+            ("%(s)d", r"%\(s\)d has to end in s: write %\(s\)s"),
+            ("%(s)", "has to end in s"),
+            ("100%", "a lone % at character 4"),
+            ("%(s", "a lone % at character 1"),
+        ],
+    )
+    def test_what_is_no_format(self, text: str, message: str) -> None:
+        with pytest.raises(ConfigError, match=f"^access_log_format: .*{message}") as caught:
+            compile_format(text)
+        assert "\n" not in str(caught.value)
+
+
+BYTES = st.binary(max_size=60) | st.sampled_from(
+    [b"\r\nINFO:     forged", b'" 200 OK\n', b"\x1b[2J", b"\\x0a", b"\xff"]
+)
+TEXT = st.text(max_size=30) | st.sampled_from(["\n", "\u2028", "\x85", '"', "\ud800"])
+
+
+class TestInjection:
+    @given(target=BYTES, value=BYTES, method=TEXT, host=TEXT, version=TEXT)
+    def test_a_request_is_one_line_of_printable_ascii(
+        self, target: bytes, value: bytes, method: str, host: str, version: str
+    ) -> None:
+        headers = [(b"referer", value), (b"user-agent", value), (b"x", value), (b"authorization", b"Basic " + value)]
+        evil = facts(
+            target=target,
+            method=method,
+            client=(host, 1),
+            http_version=version,
+            request_headers=headers,
+            response_headers=[(b"x", value)],
+        )
+        for line in (uvicorn_line(), compile_format(COMBINED + '"%(U)s" "%(q)s" "%(m)s" "%({x}i)s" "%({x}o)s"')):
+            text = line(evil, 11.0)
+            assert text.isascii()
+            assert text.isprintable()
+            # Every quote is the format's own: fields cannot be closed from within.
+            assert text.count('"') == line(facts(), 11.0).count('"')
+
+    @given(data=st.binary())
+    def test_escaping_can_be_undone(self, data: bytes) -> None:
+        text = formats.escape(data)
+        assert text.encode("ascii").decode("unicode_escape").encode("latin-1") == data
