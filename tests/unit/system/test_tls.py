@@ -112,7 +112,7 @@ def test_client_certificates(files: Files) -> None:
     server = server_context(files("both"), ca_certs=files("ca"), cert_reqs=2)
     client = trusting_client()
     client.maximum_version = ssl.TLSVersion.TLSv1_2  # where the server's refusal is part of the handshake
-    with pytest.raises(ssl.SSLError, match="(?i)peer did not return a certificate"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)peer did not return a certificate"):
         handshake(server, client)
     OTHER.configure_cert(client)
     handshake(server, client)
@@ -157,9 +157,12 @@ def test_locked_key(files: Files) -> None:
 
 
 def test_a_locked_key_never_asks_on_the_terminal(files: Files) -> None:
-    script = "import sys; from palfrey.system.tls import server_context as s\ntry: s(*sys.argv[1:])\nexcept Exception as e: print(e)"
-    pty = __import__("pty")
-    main, terminal = pty.openpty()
+    script = (
+        "import sys; from palfrey.system.tls import server_context\n"
+        "try: server_context(*sys.argv[1:])\n"
+        "except Exception as error: print(error)"
+    )
+    main, terminal = os.openpty()
     done = subprocess.run(
         [sys.executable, "-c", script, files("chain"), files("locked")],
         check=True, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, start_new_session=True, timeout=20,
