@@ -140,7 +140,7 @@ def parse_bind(text: str) -> Address:
 def open_listeners(addresses: Iterable[Address], backlog: int, have: Sequence[Listener] = ()) -> list[Listener]:
     """Open one listener an address, in order, and reuse those of `have` that are in the same place.
 
-    All or nothing: on failure what was opened here is closed again, `have` is as it was, and BindError tells why.
+    All or nothing: on failure what was opened here is closed again, `have` still listens, and BindError tells why.
     The caller closes those of `have` that are not in the result, and may show `backlog_notice(backlog)`.
     """
     wanted = list(addresses)
@@ -198,7 +198,7 @@ def _parse_path(path: str) -> str:
         raise ValueError(f"'unix:{path}': abstract sockets have no rights and are not supported; write unix:/path")
     if "\0" in path:
         raise ValueError("a socket's path cannot hold a NUL character")
-    return path
+    return "/" + path.lstrip("/") if path.startswith("/") else path
 
 
 def _split_port(text: str) -> tuple[str, int]:
@@ -216,6 +216,8 @@ def _split_port(text: str) -> tuple[str, int]:
     host, colon, port = text.partition(":")
     if not colon and host.isdigit():
         raise ValueError(f"{text!r} is a port without an address: write 127.0.0.1:{text}, or :{text} for every address")
+    if host == "unix":  # with a port it would read as a path
+        raise ValueError(f"{text!r}: write the path of a UNIX socket as unix:/run/palfrey.sock")
     if host and not _HOST.fullmatch(host):
         raise ValueError(f"{text!r}: {host!r} is not a host; write host:port, :port (every address) or unix:/path")
     return host or "0.0.0.0", _parse_port(text, port) if colon else DEFAULT_PORT
