@@ -177,7 +177,14 @@ class Exchange:
         if self.peer is GONE:
             raise ClientDisconnected(f"the client is gone: {kind} cannot be sent")
         if kind == "http.response.body":
-            self._send_content(message.get("body", b""), message.get("more_body", False))
+            phase = self.phase
+            if phase is HEADED:
+                self._send_head(message.get("body", b""), message.get("more_body", False))
+            elif phase is STREAMING:
+                self._send_more(message.get("body", b""), message.get("more_body", False))
+            else:
+                state = "before http.response.start" if phase is NEW else "after the response was complete"
+                raise ApplicationError(f"http.response.body was sent {state}")
         elif kind == "http.response.start":
             self._hold_head(message)
             return
@@ -197,17 +204,6 @@ class Exchange:
         self.status = status
         self._trailers_due = bool(message.get("trailers", False))
         self.phase = HEADED
-
-    def _send_content(self, body: bytes, more: bool) -> None:
-        phase = self.phase
-        if phase is HEADED:
-            self._send_head(body, more)
-        elif phase is STREAMING:
-            self._send_more(body, more)
-        elif phase is NEW:
-            raise ApplicationError("http.response.body was sent before http.response.start")
-        else:
-            raise ApplicationError("http.response.body was sent after the response was complete")
 
     def _send_head(self, body: bytes, more: bool) -> None:
         status = self.status

@@ -277,8 +277,7 @@ class Http1Connection(asyncio.Protocol):
     def _begin(self, head: bytes) -> None:
         """A whole head: checks it, makes the scope and the exchange."""
         service = self.service
-        match = scan(head)
-        method_bytes, target_bytes, minor = match.groups()
+        method_bytes, target_bytes, minor = scan(head).groups()
         try:
             headers, special = service.parser.split(head)
             frame = framing(special, minor)
@@ -291,9 +290,9 @@ class Http1Connection(asyncio.Protocol):
         if len(head) > service.limit_short or len(headers) > service.limit_fields:
             self._check_limits(head, len(headers))
         method = METHODS.get(method_bytes) or method_bytes.decode("ascii")
-        target = split_target(target_bytes, method)
-        if target.host is not None:
-            headers = with_host(headers, target.host)
+        path, raw_path, query, host = split_target(target_bytes, method)
+        if host is not None:
+            headers = with_host(headers, host)
         root_path = service.root_path
         scope: dict[str, Any] = {
             "type": "http",
@@ -304,16 +303,16 @@ class Http1Connection(asyncio.Protocol):
             "scheme": self.scheme,
             "method": method,
             "root_path": root_path,
-            "path": root_path + target.path if root_path else target.path,
-            "raw_path": root_path.encode() + target.raw_path if root_path else target.raw_path,
-            "query_string": target.query,
+            "path": root_path + path if root_path else path,
+            "raw_path": root_path.encode() + raw_path if root_path else raw_path,
+            "query_string": query,
             "headers": headers,
             "state": service.state.copy(),
             "extensions": service.extensions,
         }
-        if self._trusted:
+        if self._trusted and len(special) > 1:
             assert service.trusted is not None
-            service.trusted.apply(scope, headers)
+            service.trusted.apply(scope, special)
         self.deadline = NEVER
         self._keep_alive = self._client_keeps = frame.keep_alive
         self._old = minor == b"0"

@@ -36,8 +36,19 @@ _REQUEST_LINE = re.compile(rb"(\S+) (\S+) HTTP/(\d)\.(\d)\r\n")
 CHUNKED = -1
 """What `Framing.length` is when the content is in chunked coding."""
 
-SPECIAL = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
-"""The fields that decide how the connection goes on; all others are the application's alone."""
+SPECIAL = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"expect",
+        b"upgrade",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+    )
+)
+"""The fields that the server itself acts upon; all others are the application's alone."""
 
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)([/?].*)?")
 
@@ -136,9 +147,20 @@ def framing(special: Special, minor: bytes) -> Framing:
     return Framing(length or 0, keep_alive, expects_continue and bool(length))
 
 
+_HOST = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*")
+_seen_hosts: set[bytes] = set()
+"""Hosts that were found well formed: a server has few, and asks for them with every request. Bounded below."""
+
+
 def _check_host(value: bytes) -> None:
-    if re.fullmatch(rb"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*", value) is None:
+    if value in _seen_hosts:
+        return
+    if _HOST.fullmatch(value) is None:
         raise ProtocolError(400, "malformed Host")
+    if len(value) < 128:
+        if len(_seen_hosts) >= 256:
+            _seen_hosts.clear()
+        _seen_hosts.add(value)
 
 
 def _connection(value: bytes, keep_alive: bool) -> bool:
@@ -168,40 +190,36 @@ def _check_coding(value: bytes, minor: bytes) -> None:
     raise ProtocolError(400, "malformed Transfer-Encoding")
 
 
-class Target:
-    """A request target's parts: `path` decoded, `raw_path` and `query` as they came, `host` of the absolute form."""
-
-    __slots__ = ("host", "path", "query", "raw_path")
-
-    def __init__(self, path: str, raw_path: bytes, query: bytes, host: bytes | None) -> None:
-        self.path = path
-        self.raw_path = raw_path
-        self.query = query
-        self.host = host
+Target = tuple[str, bytes, bytes, bytes | None]
+"""A request target's parts: the path decoded, path and query as they came, the host of the absolute form or None."""
 
 
 def split_target(target: bytes, method: str) -> Target:
     """Splits a target of any of the four forms (RFC 9112 section 3.2). Raises ProtocolError."""
     host: bytes | None = None
     if not target.startswith(b"/"):
-        if target == b"*":
-            if method != "OPTIONS":
-                raise ProtocolError(400, "the asterisk form is for OPTIONS alone (RFC 9112 section 3.2.4)")
-            return Target("*", b"*", b"", None)
-        if method == "CONNECT":
-            raise ProtocolError(501, "CONNECT is not served here")
-        absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is None:
-            raise ProtocolError(400, "the request target is of no form that RFC 9112 section 3.2 knows")
-        host = absolute[1].rpartition(b"@")[2]
-        _check_host(host)
-        target = absolute[2] or b"/"
-        if target.startswith(b"?"):
-            target = b"/" + target
+        if target == b"*" and method == "OPTIONS":
+            return "*", b"*", b"", None
+        host, target = _absolute(target, method)
     elif method == "CONNECT":
         raise ProtocolError(400, "CONNECT takes an authority (RFC 9112 section 3.2.3)")
     raw_path, _, query = target.partition(b"?")
-    return Target(decode_path(raw_path), raw_path, query, host)
+    return decode_path(raw_path), raw_path, query, host
+
+
+def _absolute(target: bytes, method: str) -> tuple[bytes, bytes]:
+    """A target of the absolute form -> its host, and the rest as a target of the origin form."""
+    if target == b"*":
+        raise ProtocolError(400, "the asterisk form is for OPTIONS alone (RFC 9112 section 3.2.4)")
+    if method == "CONNECT":
+        raise ProtocolError(501, "CONNECT is not served here")
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise ProtocolError(400, "the request target is of no form that RFC 9112 section 3.2 knows")
+    host = absolute[1].rpartition(b"@")[2]
+    _check_host(host)
+    rest = absolute[2] or b"/"
+    return host, b"/" + rest if rest.startswith(b"?") else rest
 
 
 def decode_path(raw_path: bytes) -> str:
