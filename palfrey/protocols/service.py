@@ -71,6 +71,7 @@ class Service:
         "loop",
         "on_request",
         "parser",
+        "persistent",
         "renderer",
         "requests",
         "root_path",
@@ -111,6 +112,8 @@ class Service:
         self.running: set[Exchange] = set()
         self.requests = 0
         self.draining = False
+        self.persistent = self.keep_alive > 0
+        """Whether a connection may go on after its response; not while draining."""
         self._emptied: asyncio.Future[None] | None = None
         self.on_request: Callable[[], None] | None = None
         self.extensions: dict[str, dict[str, Any]] = {
@@ -124,6 +127,11 @@ class Service:
         if self.limit_concurrency and len(self.running) >= self.limit_concurrency:
             return service_unavailable
         return self.app
+
+    def begin_draining(self) -> None:
+        """From now on every response is its connection's last."""
+        self.draining = True
+        self.persistent = False
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone. May be told more than once."""

@@ -87,7 +87,7 @@ class Serving:
         if last:
             self._acceptor.empty(self._settings.backlog)
         self._acceptor.close()
-        service.draining = True
+        service.begin_draining()
         if self._acceptor.adopting:
             await asyncio.wait(self._acceptor.adopting, timeout=deadline - self._loop.time())
         try:
@@ -102,7 +102,7 @@ class Serving:
     def quit(self) -> None:
         """Stops at once: nothing more is accepted, every connection is cut."""
         self._acceptor.close()
-        self.service.draining = True
+        self.service.begin_draining()
         for task in self._acceptor.adopting:
             task.cancel()
         self._cut()

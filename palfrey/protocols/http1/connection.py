@@ -430,7 +430,7 @@ class Http1Connection(asyncio.Protocol):
     # ---------------------------------------------------------------- the Stream port
 
     def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
-        keep_alive = self._keep_alive and not self.service.draining and self._can_go_on()
+        keep_alive = self._keep_alive and self.service.persistent and self._can_go_on()
         head, self._chunked_out, self._keep_alive = self.service.renderer.render(
             status, headers, framing, len(body), keep_alive, self._old
         )
