@@ -32,8 +32,11 @@ log = logging.getLogger("palfrey.error")
 
 SWEEP = 1.0
 """Seconds between two looks at all deadlines: the one timer that a worker has."""
-SHUTDOWN_FLOOR = 1.0
-"""Seconds that lifespan shutdown is given even when draining has used up the graceful timeout."""
+SHUTDOWN_FLOOR = 3.0
+"""Seconds that lifespan shutdown is given even when draining has used up the graceful timeout, or the end is to be a
+fast one. With CANCEL_GRACE it stays below what the arbiter waits beyond its workers' own deadlines."""
+CANCEL_GRACE = 1.0
+"""Seconds that the application's cancelled requests have to end."""
 NAMED_CUTS = 10
 """Cut requests that are named in the log one by one; of more, only the number is said."""
 
@@ -59,6 +62,7 @@ class Serving:
         self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections)
         self._on_sweep = on_sweep
         self._sweeper: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
 
     async def start(self) -> None:
         """Lifespan startup, then accepting. Raises LifespanError, with nothing left running."""
@@ -82,7 +86,7 @@ class Serving:
         `last` says that nobody serves these listeners after us: their queues are emptied first.
         """
         service = self.service
-        deadline = self._loop.time() + self._settings.graceful_timeout
+        deadline = self._deadline = self._loop.time() + self._settings.graceful_timeout
         self._acceptor.stop()
         if last:
             self._acceptor.empty(self._settings.backlog)
@@ -123,14 +127,13 @@ class Serving:
         for task in tasks:
             task.cancel()
         if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=SHUTDOWN_FLOOR)
+            _, pending = await asyncio.wait(tasks, timeout=CANCEL_GRACE)
             if pending:
                 log.warning("%d requests go on in the application although they were cancelled", len(pending))
+        patience = max(SHUTDOWN_FLOOR, self._deadline - self._loop.time())
         try:
-            await asyncio.wait_for(self._lifespan.shutdown(), max(SHUTDOWN_FLOOR, self._settings.graceful_timeout))
+            await asyncio.wait_for(self._lifespan.shutdown(), patience)
         except TimeoutError:
-            log.error(
-                "The application's lifespan shutdown took over %g s and was given up", self._settings.graceful_timeout
-            )
+            log.error("The application's lifespan shutdown was given up after %.3g s", patience)
         if self._sweeper is not None:
             self._sweeper.cancel()
