@@ -192,6 +192,8 @@ class Departure:
     """It was told to go, or said before that it would; there is nothing to explain."""
     retry_in: float
     """Seconds until its slot is filled again (0.0: at once, or the slot has its successor already)."""
+    failures: int
+    """Of its slot, in a row."""
 
 
 def cause_of(status: int) -> str:

@@ -98,11 +98,15 @@ class Roster:
         self.pools[worker.pool].served = True
         return True
 
-    def failed(self, pid: int, reason: str, detail: str, now: float) -> None:
-        """It cannot serve, said why, and exits."""
+    def failed(self, pid: int, reason: str, detail: str, now: float) -> bool:
+        """It cannot serve, said why, and exits. True when nothing else will say so: it is no canary, whose refusal
+        names the reason, nor among the first, where it halts the server."""
         worker = self.workers.get(pid)
-        if worker is not None and worker.hear(Event.FAILED, now):
-            self._blame(worker, Failure(reason, detail, final=True), now, booting=True)
+        if worker is None or not worker.hear(Event.FAILED, now):
+            return False
+        self._blame(worker, Failure(reason, detail, final=True), now, booting=True)
+        pool = self.pools[worker.pool]
+        return pool.served and worker.generation <= pool.generation
 
     def tired(self, pid: int, reason: str) -> None:
         """It asks to be replaced and serves until then."""
@@ -140,8 +144,8 @@ class Roster:
         if not expected:
             self._blame(worker, Failure(cause), now, booting=worker.phase is Phase.BOOTING)
         del self.workers[pid]
-        slot = self.pools[worker.pool].slot(worker.slot)
-        return Departure(worker, cause, expected, max(0.0, slot.not_before - now))
+        slot = self.pools[worker.pool].slots.get(worker.slot) or Slot(worker.slot)
+        return Departure(worker, cause, expected, max(0.0, slot.not_before - now), slot.failures)
 
     def resumed(self, now: float) -> None:
         """The arbiter was itself stopped for a while (SIGSTOP, a suspended machine), and so, maybe, were the workers:

@@ -1,0 +1,124 @@
+"""What the arbiter tells people and the service manager: the banner, and a line for each turn of the service's life.
+
+Texts only; nothing is decided here. `Voice` never raises: whoever is told must not be able to stop the service.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Callable
+
+import palfrey
+from palfrey.config.settings import Settings
+from palfrey.master.generations import Generation
+from palfrey.master.records import Departure
+from palfrey.master.spawn import Child
+from palfrey.observe.logging import LogSetup
+from palfrey.system import systemd
+
+
+def banner(generation: Generation) -> list[str]:
+    """What is about to serve, and where: the lines of a start."""
+    settings = generation.settings
+    runtime = f"{platform.python_implementation()} {platform.python_version()}"
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    lines = [
+        f"Palfrey {palfrey.__version__} on {runtime}, {loop_name(settings)}, {parser_name(settings)}: "
+        f"starting {workers} of {settings.app}"
+    ]
+    hint = " (press Ctrl-C to stop)" if sys.stderr is not None and sys.stderr.isatty() else ""
+    lines += [f"Listening on {url}{hint}" for url in generation.urls]
+    return lines
+
+
+def loop_name(settings: Settings) -> str:
+    """The event loop that workers will run; the arbiter must not import it to know."""
+    if settings.loop != "auto":
+        return settings.loop
+    return "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
+
+
+def parser_name(settings: Settings) -> str:
+    return "httptools" if settings.http == "auto" else settings.http
+
+
+class Voice:
+    """The log and the service manager; what is said to the one is said to the other."""
+
+    def __init__(self, logs: LogSetup, notify: Callable[[str], object] = systemd.notify) -> None:
+        self.logs = logs
+        self._notify = notify
+
+    def starts(self, generation: Generation) -> None:
+        for line in banner(generation):
+            self.logs.error.info("%s", line)
+        self._notify(systemd.status_state("starting"))
+
+    def serves(self, generation: int, ready: int, target: int, main_pid: int | None) -> None:
+        """A generation is in place. `main_pid` when systemd does not know which process is the main one."""
+        text = f"Generation {generation} serves with {ready} of {_workers(target)}"
+        level = "info" if ready == target else "warning"
+        getattr(self.logs.error, level)("%s", text)
+        self._notify(systemd.ready_state(text, main_pid))
+
+    def reloads(self) -> None:
+        self.logs.error.info("Reloading")
+        self._notify(systemd.reloading_state("reloading"))
+
+    def tries(self, generation: int, stay: list[str]) -> None:
+        if stay:
+            self.logs.error.warning("Changed, but only a new start applies it: %s", ", ".join(stay))
+        self.logs.error.info(
+            "Generation %d: trying it in one worker; nothing else changes until that is ready", generation
+        )
+
+    def refuses(self, reason: str, detail: str, serving: int) -> None:
+        """A reload came to nothing: one block that says why, and that nothing was lost."""
+        self.logs.error.error(
+            "Reload refused: %s%s\nGeneration %d serves on as before; mend it and send HUP again",
+            reason,
+            _below(detail),
+            serving,
+        )
+        self._notify(systemd.ready_state(f"generation {serving} serves; the last reload was refused: {reason}"))
+
+    def stops(self, signal_name: str, workers: int, *, fast: bool) -> None:
+        manner = "they end at once" if fast else "they finish what they have begun"
+        self.logs.error.info("Stopping (%s): %s; %s", signal_name, _workers(workers), manner)
+        self._notify(systemd.stopping_state("stopping"))
+
+    def gives_up(self, reason: str, detail: str, *, on_terminal: bool) -> None:
+        """The service cannot start. `on_terminal`: the log is somewhere else, so the terminal has to be told too."""
+        self.logs.error.critical("Cannot serve: %s%s", reason, _below(detail))
+        if on_terminal and sys.stderr is not None:
+            sys.stderr.write(f"palfrey: {reason}{_below(detail)}\n")
+        self._notify(systemd.stopping_state(reason))
+
+    def failed(self, child: Child, reason: str, detail: str) -> None:
+        self.logs.error.error("%s (%d) cannot serve: %s%s", child.label.capitalize(), child.pid, reason, _below(detail))
+
+    def departs(self, child: Child, departure: Departure, *, ending: bool) -> None:
+        """The exit of a worker: a surprise is an error, what was ordered is news for the curious."""
+        name, log = child.label.capitalize(), self.logs.error
+        if departure.expected or ending:
+            log.debug("%s (%d) %s", name, child.pid, departure.cause)
+            return
+        after = f"in {departure.retry_in:.1f} s" if departure.retry_in else "at once"
+        row = f", {departure.failures} failures in a row" if departure.failures > 1 else ""
+        log.error("%s (%d) %s%s; its slot is filled again %s", name, child.pid, departure.cause, row, after)
+
+    def forces(self, child: Child, reason: str, *, kill: bool) -> None:
+        """A worker is aborted or killed; with a kill goes what it held."""
+        cut = f"; {child.row.connections} connections and {child.row.in_flight} requests are cut" if kill else ""
+        way = "killed" if kill else "aborted"
+        self.logs.error.error("%s (%d) %s: %s%s", child.label.capitalize(), child.pid, reason, way, cut)
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def _below(detail: str) -> str:
+    return "\n" + detail.rstrip("\n") if detail else ""

@@ -1,0 +1,201 @@
+"""Generations: what each reload brought, and the listeners that the arbiter keeps for them.
+
+A generation is settings, environment and listeners under a number that grows with each start or reload. One is
+`current`; a `candidate` may stand beside it until its canary has decided. A listener that both ask for is one socket,
+so that its queue outlives the reload. A listener that nobody asks for any more is closed here at adoption, and its
+workers are told to "stop" instead of "retire", that is, to empty its queue and close their copies: the last of them
+to close a copy has just emptied it, so that nothing that was queued is reset.
+
+Nothing here forks or signals. `propose` opens sockets and may fail (PalfreyError); then all is as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from palfrey.config.hooks import ConfigView
+from palfrey.config.settings import BIND_GROUP, ROWS, Settings
+from palfrey.config.sources import Kind, Resolved
+from palfrey.errors import BindError, ConfigError, PalfreyError
+from palfrey.master.records import Terms
+from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
+from palfrey.system.tls import server_context
+
+if TYPE_CHECKING:
+    import ssl
+
+
+@dataclass(slots=True)
+class Generation:
+    number: int
+    settings: Settings
+    environment: dict[str, str]
+    """For the workers' environment."""
+    listeners: list[Listener]
+    tls: ssl.SSLContext | None
+    urls: tuple[str, ...] = ()
+    """Where it listens, for people; port 0 resolved."""
+    parting: bool = False
+    """Some of its listeners were closed when its successor was adopted."""
+
+    @property
+    def terms(self) -> Terms:
+        settings = self.settings
+        return Terms(settings.workers, settings.boot_timeout, settings.graceful_timeout, settings.timeout)
+
+
+class Generations:
+    """All that workers may still belong to."""
+
+    def __init__(self, inherited: Sequence[tuple[int, str]] = ()) -> None:
+        self.inherited = inherited
+        """Sockets of systemd's, (fd, name)."""
+        self._known: dict[int, Generation] = {}
+        self._listeners: list[Listener] = []
+        """All that are open."""
+        self._count = 0
+        self._current = 0
+        self._candidate: int | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a current one yet."""
+        return self._current in self._known
+
+    @property
+    def current(self) -> Generation:
+        return self._known[self._current]
+
+    def __getitem__(self, number: int) -> Generation:
+        return self._known[number]
+
+    def first(self, resolved: Resolved) -> Generation:
+        """Generation 1, current from the start. Raises ConfigError and BindError."""
+        generation = self._open(resolved, resolved.settings)
+        self._current = generation.number
+        return generation
+
+    def propose(self, resolved: Resolved) -> tuple[Generation, list[str]]:
+        """A candidate, which takes the place of one that was there, and the names of the settings that wanted to
+        change and cannot without a new start. Raises ConfigError and BindError."""
+        stay = unreloadable(self.current.settings, resolved.settings)
+        kept = {name: getattr(self.current.settings, name) for name in stay}
+        generation = self._open(resolved, dataclasses.replace(resolved.settings, **kept))
+        self._candidate = generation.number
+        self._close_unwanted()
+        return generation, stay
+
+    def adopt(self, number: int) -> Generation:
+        """The candidate becomes current."""
+        before = self.current
+        self._current, self._candidate = number, None
+        for generation in self._known.values():
+            gone = [one for one in generation.listeners if one not in self.current.listeners]
+            generation.parting = generation.parting or (generation.number <= before.number and bool(gone))
+        self._close_unwanted()
+        return self.current
+
+    def refuse(self, number: int) -> None:
+        """Forget the candidate and close what was opened for it alone."""
+        if self._candidate == number:
+            self._candidate = None
+            self._close_unwanted()
+
+    def forget(self, in_use: set[int]) -> None:
+        """Drop generations that no worker belongs to any more."""
+        keep = in_use | {self._current, self._candidate}
+        self._known = {number: one for number, one in self._known.items() if number in keep}
+
+    def others(self, number: int) -> list[Listener]:
+        """Open listeners that a worker of this generation has no business with."""
+        own = self._known[number].listeners
+        return [listener for listener in self._listeners if listener not in own]
+
+    def close(self) -> None:
+        """The end of the service: close the arbiter's copies and remove the files of UNIX sockets."""
+        for listener in self._listeners:
+            listener.close(unlink=True)
+        self._listeners = []
+
+    def _open(self, resolved: Resolved, settings: Settings) -> Generation:
+        addresses = addresses_of(settings, resolved, self.inherited)
+        tls = tls_context(settings)
+        listeners = open_listeners(addresses, settings.backlog, have=self._listeners)
+        self._listeners += [listener for listener in listeners if listener not in self._listeners]
+        self._count += 1
+        generation = Generation(
+            self._count, settings, resolved.environment, listeners, tls, _urls(listeners, tls is not None)
+        )
+        self._known[generation.number] = generation
+        return generation
+
+    def _close_unwanted(self) -> None:
+        wanted = list(self.current.listeners)
+        if self._candidate is not None:
+            wanted += self._known[self._candidate].listeners
+        for listener in self._listeners:
+            if listener not in wanted:
+                listener.close(unlink=True)
+        self._listeners = [listener for listener in self._listeners if listener in wanted]
+
+
+def addresses_of(settings: Settings, resolved: Resolved, inherited: Sequence[tuple[int, str]]) -> list[Address]:
+    """What to listen on: as asked for, or else systemd's sockets, or else the default. Raises BindError."""
+    if inherited and not asked_for(resolved):
+        return [Address(kind="systemd", fd=fd) for fd, _ in inherited]
+    addresses = []
+    for text in settings.binds():
+        try:
+            address = parse_bind(text)
+        except ValueError as error:
+            raise BindError(f"cannot listen on {error}") from None
+        if address.kind == "unix":
+            address = dataclasses.replace(address, mode=settings.socket_mode, owner=settings.socket_owner)
+        addresses.append(address)
+    return addresses
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """What the TLS settings and the hook ssl_context make together; None: no TLS. Raises ConfigError.
+
+    Made before the fork and before privileges drop, so that the key may be readable by root alone.
+    """
+
+    def default() -> ssl.SSLContext:
+        return server_context(
+            settings.ssl_certfile or "",
+            settings.ssl_keyfile,
+            settings.ssl_keyfile_password,
+            settings.ssl_ca_certs,
+            settings.ssl_cert_reqs,
+            settings.ssl_ciphers or None,
+        )
+
+    if settings.ssl_context is None:
+        return default() if settings.ssl_certfile is not None else None
+    try:
+        made: ssl.SSLContext = settings.ssl_context(ConfigView(settings), default)
+    except PalfreyError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the hook ssl_context raised {type(error).__name__}: {error}") from error
+    return made
+
+
+def _urls(listeners: Sequence[Listener], secure: bool) -> tuple[str, ...]:
+    urls = (listener.url for listener in listeners)
+    return tuple(url.replace("http://", "https://", 1) if secure else url for url in urls)
+
+
+def asked_for(resolved: Resolved) -> bool:
+    """Whether any source says where to listen."""
+    origins = (resolved.origins.get(name) for name in BIND_GROUP)
+    return any(origin is not None and origin.kind is not Kind.DEFAULT for origin in origins)
+
+
+def unreloadable(old: Settings, new: Settings) -> list[str]:
+    """Settings that differ and that only a new start can change."""
+    return [name for name, row in ROWS.items() if not row.reloadable and getattr(old, name) != getattr(new, name)]
