@@ -153,9 +153,14 @@ def parse(argv: Sequence[str] | None) -> dict[str, object] | None:
     try:
         parameters = command().main(None if argv is None else list(argv), prog_name="palfrey", standalone_mode=False)
     except click.NoSuchOption as error:
-        flags = [flag for row in ROWS.values() for flag in (*row.flags, *row.also)]
-        error.possibilities = difflib.get_close_matches(error.option_name, flags, cutoff=0.7)
-        raise
+        # click's own guess would also take the hidden options, which do nothing.
+        likely = difflib.get_close_matches(error.option_name, _visible_flags(), cutoff=0.7)
+        raise click.NoSuchOption(error.option_name, possibilities=likely, ctx=error.ctx) from None
     if not isinstance(parameters, dict):
         return None
     return {name: value for name, value in parameters.items() if value is not None and value != ()}
+
+
+def _visible_flags() -> list[str]:
+    switches = [row.flags[-1] for row in ROWS.values() if row.parser.shape is Shape.SWITCH]
+    return [flag for row in ROWS.values() for flag in row.flags] + [f"--no-{flag[2:]}" for flag in switches]

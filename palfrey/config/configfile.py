@@ -266,9 +266,7 @@ def _notice(name: str, value: object) -> Notice | None:
 
 def _meant(name: str, value: object) -> str | None:
     """The setting that this name, plain value or callable, is probably a slip for."""
-    if name != name.lower():
-        return canonical(name.lower())
     if isinstance(value, _PLAIN):
-        return near(name)
+        return near(name) if name == name.lower() else canonical(name.lower())
     likely = near(name, cutoff=_NEAR_HOOK)
     return likely if likely in ROWS and ROWS[likely].parser.shape is Shape.CODE else None

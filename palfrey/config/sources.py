@@ -147,7 +147,7 @@ def _from_command_line(given: Mapping[str, object]) -> tuple[_Layer, list[Notice
             if value is False and flag.startswith("--"):
                 flag = "--no-" + flag.removeprefix("--")
             layer[name] = _Given(name, value, Origin(Kind.COMMAND_LINE, f"command line, {flag}"))
-        elif name in FOREIGN:
+        elif name in FOREIGN and FOREIGN[name].flags:
             notices.append(Notice(f"{FOREIGN[name].flags[-1]} has no effect: {FOREIGN[name].reason}"))
     return layer, notices
 
