@@ -119,11 +119,9 @@ def _is_held(pid: int, written: float) -> bool:
 
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
         words = " ".join([process.name(), *process.cmdline()[:2]]).lower()
         return "palfrey" in words or "python" in words or process.create_time() <= written
-    except psutil.NoSuchProcess:
+    except psutil.NoSuchProcess:  # or a zombie, which has no command line
         return False
     except psutil.Error:
         return True

@@ -58,12 +58,18 @@ def find_holder(host: str, port: int) -> str | None:
             return False
         return local.ip == host or not {local.ip, host}.isdisjoint(("0.0.0.0", "::"))
 
+    def holds(process: psutil.Process) -> bool:
+        try:
+            return any(map(listens, process.net_connections(kind="tcp")))
+        except psutil.AccessDenied:  # a user's server has root's processes above it
+            return False
+
     try:
         pid = next((one.pid for one in psutil.net_connections(kind="tcp") if one.pid and listens(one)), None)
         if pid is None:
             return None
         process = psutil.Process(pid)
-        while (parent := process.parent()) and any(map(listens, parent.net_connections(kind="tcp"))):
+        while (parent := process.parent()) and holds(parent):
             process = parent
         name = "this server itself" if process.pid == os.getpid() else process.name()
     except (psutil.Error, OSError):

@@ -78,9 +78,13 @@ class Address:
 
 
 class Listener:
-    """A socket that listens, the address that it was opened for, and how to name it to people."""
+    """A socket that listens, the address that it was opened for, and how to name it to people.
 
-    __slots__ = ("_inode", "_path", "address", "sock")
+    `url` is the real address, port 0 resolved, and stays readable after close(): `http://127.0.0.1:8000`,
+    `unix:/run/x.sock`. Whether TLS is spoken there is not known here.
+    """
+
+    __slots__ = ("_inode", "_path", "address", "sock", "url")
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
         self.sock = sock
@@ -88,16 +92,11 @@ class Listener:
         # Absolute and with its inode: close() hits the right file after a chdir, and never another server's.
         self._path = os.path.abspath(address.path) if address.kind == "unix" else ""
         self._inode = _inode(self._path)
-
-    @property
-    def url(self) -> str:
-        """The real address, port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`."""
-        if self._path:
-            return f"unix:{self._path}"
-        name = self.sock.getsockname()
-        if self.sock.family == socket.AF_UNIX:
-            return f"unix:{os.fsdecode(name)}"
-        return f"http://{_host_port(name[0], name[1])}"
+        name = sock.getsockname()
+        if sock.family == socket.AF_UNIX:
+            self.url = f"unix:{self._path or os.fsdecode(name)}"
+        else:
+            self.url = f"http://{_host_port(name[0], name[1])}"
 
     def fileno(self) -> int:
         return self.sock.fileno()

@@ -225,6 +225,15 @@ def test_causes_keep_their_tracebacks_without_our_frames(write: Write) -> None:
     assert "palfrey/asgi" not in detail
 
 
+def test_causes_lose_the_frames_of_importlib(write: Write) -> None:
+    name = write(
+        "from importlib import import_module\n"
+        "try:\n    import_module('nosuchdependency')\n"
+        "except ImportError as error:\n    raise RuntimeError('x') from error\n"
+    )
+    assert "<frozen importlib" not in refusal(f"{name}:app").detail
+
+
 def test_an_interrupt_goes_through(write: Write) -> None:
     name = write("raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):

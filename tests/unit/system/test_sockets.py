@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -272,6 +273,21 @@ def test_the_holder_is_the_outermost_process_of_a_server() -> None:
         server.communicate()
 
 
+def test_a_server_below_processes_that_we_may_not_see(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = psutil.Process.net_connections
+
+    def refuse_above(process: psutil.Process, **options: Any) -> Any:
+        if process.pid != os.getpid():
+            raise psutil.AccessDenied
+        return look(process, **options)
+
+    monkeypatch.setattr(psutil.Process, "net_connections", refuse_above)
+    (listener,) = opened("127.0.0.1:0")
+    holder = refusals.find_holder("127.0.0.1", listener.sock.getsockname()[1])
+    if sys.platform == "linux":
+        assert holder == f"this server itself (pid {os.getpid()})"
+
+
 def test_address_in_use_by_a_process_we_may_not_see(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "find_holder", lambda host, port: None)
     (listener,) = opened("127.0.0.1:0")
@@ -498,6 +514,7 @@ def test_close_keeps_the_file_unless_told(opened: Open, tmp_path: Path) -> None:
     listener.close(unlink=True)
     assert not path.exists()
     listener.close(unlink=True)
+    assert listener.url == f"unix:{path}"
 
 
 def test_close_leaves_another_servers_file(opened: Open, tmp_path: Path) -> None:
@@ -526,6 +543,11 @@ def test_what_stays_is_reused(opened: Open) -> None:
     (kept, new) = opened("127.0.0.1:0", "localhost:0", have=[second])
     assert kept is second
     assert new not in (first, second)
+
+
+def test_two_that_ask_for_any_port_stay_two(opened: Open) -> None:
+    have = opened("127.0.0.1:0", "127.0.0.1:0")
+    assert opened("127.0.0.1:0", "127.0.0.1:0", have=have) == have
 
 
 def test_a_twin_is_refused() -> None:
