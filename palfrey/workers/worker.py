@@ -202,7 +202,7 @@ class Worker:
             signal.signal(number, signal.SIG_IGN)
         # The arbiter sends ABRT to a worker whose loop does not turn: the stacks come first, from C, then the hook.
         signal.signal(signal.SIGABRT, self._aborted)
-        faulthandler.register(signal.SIGABRT, file=self._trace_fd(), all_threads=True, chain=True)
+        faulthandler.enable(file=self._trace_fd(), all_threads=True)  # register() does not take SIGABRT
 
     def _trace_fd(self) -> int:
         """Where stacks are dumped: the error log's descriptor."""
