@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from palfrey.version import __version__
+
 if TYPE_CHECKING:
     from palfrey.config.settings import Settings
     from palfrey.server import Server, run
 
-__version__ = "0.1.0"
+
 __all__ = ["Server", "Settings", "__version__", "run"]
 
 _HOMES = {"Settings": "palfrey.config.settings", "Server": "palfrey.server", "run": "palfrey.server"}

@@ -14,10 +14,10 @@ from typing import Final
 
 import click
 
-from palfrey import __version__
 from palfrey.config.foreign import FOREIGN, Foreign
 from palfrey.config.parsers import Shape
 from palfrey.config.settings import GROUPS, ROWS, Row
+from palfrey.version import __version__
 
 OWN: Final = "Palfrey"
 """The group of the options that are no settings."""

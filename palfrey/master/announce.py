@@ -10,13 +10,13 @@ import platform
 import sys
 from collections.abc import Callable
 
-import palfrey
 from palfrey.config.settings import Settings
 from palfrey.master.generations import Generation
 from palfrey.master.records import Departure
 from palfrey.master.spawn import Child
 from palfrey.observe.logging import LogSetup
 from palfrey.system import systemd
+from palfrey.version import __version__
 
 
 def banner(generation: Generation) -> list[str]:
@@ -25,7 +25,7 @@ def banner(generation: Generation) -> list[str]:
     runtime = f"{platform.python_implementation()} {platform.python_version()}"
     workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
     lines = [
-        f"Palfrey {palfrey.__version__} on {runtime}, {loop_name(settings)}, {parser_name(settings)}: "
+        f"Palfrey {__version__} on {runtime}, {loop_name(settings)}, {parser_name(settings)}: "
         f"starting {workers} of {settings.app}"
     ]
     hint = " (press Ctrl-C to stop)" if sys.stderr is not None and sys.stderr.isatty() else ""
