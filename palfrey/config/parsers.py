@@ -15,6 +15,7 @@ import inspect
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -301,7 +302,7 @@ def hook(*arguments: str) -> Parser[Hook]:
         if not callable(value):
             raise ValueError(f"must be a function of {call}")
         try:
-            inspect.signature(value).bind(*arguments)
+            _signature(value).bind(*arguments)
         except TypeError:
             raise ValueError(f"must be callable as {call}") from None
         except ValueError:  # a C function without a signature: calling it will show
@@ -309,3 +310,12 @@ def hook(*arguments: str) -> Parser[Hook]:
         return value
 
     return Parser(read, f"a function of {call}", call, Shape.CODE, arity=count)
+
+
+def _signature(function: Hook) -> inspect.Signature:
+    if sys.version_info >= (3, 14):
+        # Annotations are evaluated late there, and names under `if TYPE_CHECKING:` would raise NameError.
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)

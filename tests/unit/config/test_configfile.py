@@ -97,6 +97,7 @@ def test_the_users_own_names_are_left_alone(read: Read) -> None:
         from pathlib import Path as host
         _worker = 4
         CORES = 4
+        WORKERS = 4
         __version__ = "1"
         here = host(__file__).parent
         def umask(): ...
@@ -247,3 +248,9 @@ def test_a_module_that_does_not_exist_or_fails(tmp_path: Path) -> None:
     (tmp_path / "palfrey_test_bad.py").write_text("\nimport palfrey_test_missing\n")
     with pytest.raises(ConfigError, match=r"palfrey_test_bad\.py, line 2\): ModuleNotFoundError: No module named"):
         configfile.read("python:palfrey_test_bad", str(tmp_path))
+
+
+def test_a_module_without_source_has_no_lines() -> None:
+    file = configfile.read("python:math", "/")
+    assert file is not None
+    assert {message.split(" has no effect")[0] for message in messages(file)} >= {"python:math: pi", "python:math: tau"}

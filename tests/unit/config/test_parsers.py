@@ -211,7 +211,7 @@ def test_other_worker_classes_are_refused(name: object) -> None:
 
 def test_hooks_are_checked_for_their_arguments() -> None:
     parser = parsers.hook("server", "worker")
-    for fits in (lambda server, worker: None, lambda *arguments: None, lambda a, b, c=1: None, print):
+    for fits in (lambda server, worker: None, lambda *arguments: None, lambda a, b, c=1: None, print, max):
         assert parser.read(fits) is fits
     for wrong in (lambda server: None, lambda a, b, c: None, lambda *, server, worker: None):
         with pytest.raises(ValueError, match=r"must be callable as \(server, worker\)"):
