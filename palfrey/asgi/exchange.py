@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("palfrey.error")
 
+CLIENT_LEFT = 499
+"""The status of a request whose client left before an answer had begun, for the access log (nginx's number)."""
+
 _PLAIN_TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -128,6 +131,7 @@ class Exchange:
     def disconnect(self) -> None:
         """The client is gone: `receive()` says so, `send()` raises."""
         self.peer = GONE
+        self._note_unanswered()
         self._wake()
 
     def _wake(self) -> None:
@@ -157,11 +161,9 @@ class Exchange:
             if self.phase is DONE or self.peer is not THERE:
                 return {"type": "http.disconnect"}
             waiter = asyncio.get_running_loop().create_future()
-            if self._waiters is None:
-                self._waiters = [waiter]
-            else:
-                # Each has a future of its own: one task cancelled in receive() must not end another's wait.
-                self._waiters.append(waiter)
+            # Each has a future of its own: one task cancelled in receive() must not end another's wait. Applications
+            # poll by such cancellations (Starlette's is_disconnected), so those that are over are let go.
+            self._waiters = [waiter, *(each for each in self._waiters or () if not each.done())]
             await waiter
 
     def _consume_eof(self) -> bool:
@@ -288,8 +290,7 @@ class Exchange:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):
                 raise ApplicationError(f"http.response.pathsend: {path} is not a regular file")
-            if not any(name.lower() == b"content-length" for name, _ in self.response_headers):
-                self.response_headers = [*self.response_headers, (b"content-length", b"%d" % facts.st_size)]
+            self._declare(facts.st_size)
             self._trailers_due = False
             self._send_head(b"", facts.st_size > 0)
             if self.phase is STREAMING:
@@ -297,12 +298,20 @@ class Exchange:
         finally:
             os.close(fd)
 
+    def _declare(self, size: int) -> None:
+        """Sees to it that Content-Length is the file's, before anything is out: a file may have changed since."""
+        for name, value in self.response_headers:
+            if name.lower() == b"content-length":
+                declared = _content_length(value, -1)
+                if declared != size and self.status != 304 and self.scope["method"] != "HEAD":
+                    raise ApplicationError(f"Content-Length is {declared}, but the file has {size} bytes")
+                return
+        self.response_headers = [*self.response_headers, (b"content-length", b"%d" % size)]
+
     async def _send_opened(self, fd: int, size: int) -> None:
         if self._framing is NONE:
             self._send_more(b"", False)
             return
-        if self._remaining != size:
-            raise ApplicationError(f"Content-Length is {self._remaining}, but the file has {size} bytes")
         await self._stream.send_file(fd, 0, size, False)
         self.body_bytes = size
         self._done()
@@ -318,7 +327,7 @@ class Exchange:
         try:
             await self._app(self.scope, self.receive, self.send)
         except BaseException as error:  # SystemExit in a handler must not end the worker either
-            if not (self.peer is GONE and _is_farewell(error)):
+            if self.peer is THERE or not _is_farewell(error):
                 log.error("Exception in ASGI application, answering %s", self.describe(), exc_info=from_the_app(error))
             self._fail()
             if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
@@ -330,7 +339,8 @@ class Exchange:
             running.discard(self)
 
     def _returned_early(self) -> None:
-        if self.peer is GONE:
+        if self.peer is not THERE:
+            # It was told http.disconnect, and an application that then just returns (Django) does well.
             self._give_up()
             return
         state = "starting" if self.phase is NEW else "completing"
@@ -352,8 +362,13 @@ class Exchange:
 
     def _give_up(self) -> None:
         if self.phase is not DONE:
+            self._note_unanswered()
             self.phase = DONE
             self._stream.reset()
+
+    def _note_unanswered(self) -> None:
+        if self.phase is NEW or self.phase is HEADED:
+            self.status = CLIENT_LEFT
 
     # ---------------------------------------------------------------- facts
 
@@ -363,7 +378,7 @@ class Exchange:
         origin = (
             "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
         )
-        return f'"{self.method} {self.target.decode("latin-1")!a}" from {origin}'
+        return f'"{self.method} {ascii(self.target)[2:-1]}" from {origin}'
 
     @property
     def client(self) -> HostPort | None:
@@ -405,7 +420,11 @@ def _content_length(value: bytes, seen: int) -> int:
 def _is_farewell(error: BaseException | None) -> bool:
     """Whether a gone client is all that went wrong: frameworks wrap what `send()` raised, or are cancelled by it."""
     while error is not None:
-        if isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+        # Starlette has a word of its own for an http.disconnect in the middle of a body; there is nothing to import.
+        if (
+            isinstance(error, (ClientDisconnected, asyncio.CancelledError))
+            or type(error).__name__ == "ClientDisconnect"
+        ):
             return True
         if isinstance(error, BaseExceptionGroup):
             return all(_is_farewell(inner) for inner in error.exceptions)
