@@ -113,7 +113,7 @@ def command() -> Command:
         click.Option(
             ["config", "-c", "--config"],
             metavar="FILE",
-            help="The configuration file, or python:MODULE. Default: palfrey.conf.py, if there is one.",
+            help="The configuration file, or python:MODULE; else palfrey.conf.py, if it exists. [env: PALFREY_CONFIG]",
         ),
         click.Option(
             ["check_config", "--check-config"],

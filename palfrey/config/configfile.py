@@ -1,8 +1,9 @@
 """The configuration file: found, executed, and sorted into settings and the user's own names.
 
 The file is Python, so that it can count processors and define hooks. It is executed anew for every `read()`, in a
-module of its own, and nothing of it stays behind for the workers to inherit: the modules that it imported from its
-own directory or the working directory are forgotten again, or a reload would serve their old code.
+module of its own. The modules that it imports from its own directory or the working directory stay imported, since a
+hook may set something up there that the application finds; the next reading imports them anew, or the workers of a
+reload would inherit old code.
 
 What a name in the file is:
 
@@ -44,6 +45,10 @@ _NEAR: Final = 0.8
 """How alike (by difflib) a name must be to a setting's to be taken for a slip: `worker`, `keep_alive`, `error_log`."""
 _NEAR_HOOK: Final = 0.88
 """The same for functions: a helper's name may resemble a hook's by chance."""
+_INSTALLED: Final = tuple(os.path.join(path, "") for path in sysconfig.get_paths().values())
+
+_neighbours: frozenset[str] = frozenset()
+"""The modules that the last reading imported from beside the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +149,38 @@ def _import(name: str, cwd: str) -> ModuleType:
 def _importing_from(*directories: str) -> Iterator[None]:
     """The directories are first on sys.path inside; afterwards last, so that hooks can still import from them.
 
-    Modules that were imported from them are forgotten afterwards.
+    What the last reading imported from them is forgotten first, and is back if this reading fails.
     """
+    global _neighbours  # noqa: PLW0603 - as sys.modules is
     places = list(dict.fromkeys(os.path.abspath(directory) for directory in directories))
+    old = {name: sys.modules.pop(name) for name in _neighbours if name in sys.modules}
     before = set(sys.modules)
     sys.path[:0] = places
     try:
         yield
+    except BaseException:
+        for name in _local_modules(before, places):
+            del sys.modules[name]
+        sys.modules.update(old)
+        raise
+    else:
+        _neighbours = _local_modules(before, places)
     finally:
         for place in places:
             sys.path.remove(place)  # the first one is ours, unless the file itself put it in front once more
         sys.path += [place for place in places if place not in sys.path]
-        installed = tuple(os.path.join(path, "") for path in sysconfig.get_paths().values())
-        for name in set(sys.modules) - before:
-            origin = getattr(sys.modules[name], "__file__", None) or ""
-            local = any(origin.startswith(os.path.join(place, "")) for place in places)
-            if local and origin.endswith(".py") and not origin.startswith(installed):
-                del sys.modules[name]
+
+
+def _local_modules(before: set[str], places: list[str]) -> frozenset[str]:
+    """The modules beyond `before` whose source is the user's own, below one of the places."""
+    found = []
+    for name in set(sys.modules) - before:
+        origin = getattr(sys.modules[name], "__file__", None) or ""
+        local = any(origin.startswith(os.path.join(place, "")) for place in places)
+        installed = origin.startswith(_INSTALLED) or "-packages/" in origin or name.partition(".")[0] == "palfrey"
+        if local and origin.endswith(".py") and not installed:
+            found.append(name)
+    return frozenset(found)
 
 
 @contextmanager

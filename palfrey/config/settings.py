@@ -542,9 +542,3 @@ ALIASES: Final[dict[str, str]] = {alias: row.name for row in ROWS.values() for a
 def canonical(name: str) -> str | None:
     """The canonical name of a setting by any of its names, or None."""
     return name if name in ROWS else ALIASES.get(name)
-
-
-def hold_fixed(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """What a reload from `old` to `new` may use, and the names of the settings that it had to leave as they were."""
-    held = tuple(name for name, row in ROWS.items() if not row.reloadable and getattr(old, name) != getattr(new, name))
-    return dataclasses.replace(new, **{name: getattr(old, name) for name in held}), held

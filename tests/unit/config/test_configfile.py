@@ -198,12 +198,17 @@ def test_a_file_is_named_by_path_with_or_without_file(tmp_path: Path) -> None:
 
 
 def test_neighbours_can_be_imported_and_are_read_anew(read: Read, tmp_path: Path) -> None:
-    """What the file imported must not reach the workers of a later reload through sys.modules."""
+    """What the file imported must not reach the workers of the next generation through sys.modules."""
     for count in (1, 2):
         (tmp_path / "palfrey_test_neighbour.py").write_text(f"COUNT = {count}\n")
         file = read("import palfrey_test_neighbour\nworkers = palfrey_test_neighbour.COUNT\n")
         assert file.assigned["workers"].value == count
-        assert "palfrey_test_neighbour" not in sys.modules
+        assert count == sys.modules["palfrey_test_neighbour"].COUNT
+    with pytest.raises(ConfigError):
+        read("import palfrey_test_neighbour\npalfrey_test_neighbour.COUNT = 3\nnonsense")
+    assert sys.modules["palfrey_test_neighbour"].COUNT == 2, "a reload that fails leaves what is in use"
+    read("")
+    assert "palfrey_test_neighbour" not in sys.modules
     assert sys.path[-1] == str(tmp_path)
     assert sys.path.count(str(tmp_path)) == 1
 

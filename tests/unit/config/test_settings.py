@@ -14,7 +14,7 @@ import pytest
 from palfrey.config import settings as table
 from palfrey.config.foreign import FOREIGN
 from palfrey.config.parsers import Shape
-from palfrey.config.settings import ALIASES, GROUPS, ROWS, Row, Settings, canonical, hold_fixed
+from palfrey.config.settings import ALIASES, GROUPS, ROWS, Row, Settings, canonical
 
 PLAIN_ROWS = [row for row in ROWS.values() if row.parser.shape is not Shape.CODE]
 
@@ -80,14 +80,6 @@ def test_canonical_knows_every_name() -> None:
 )
 def test_binds(values: dict[str, object], expected: tuple[str, ...]) -> None:
     assert Settings(**values).binds() == expected  # type: ignore[arg-type]
-
-
-def test_a_reload_keeps_what_only_a_start_can_change() -> None:
-    old = Settings(pidfile="/run/a", workers=1)
-    used, held = hold_fixed(old, Settings(pidfile="/run/b", workers=2))
-    assert (used.pidfile, used.workers) == ("/run/a", 2)
-    assert held == ("pidfile",)
-    assert hold_fixed(old, old) == (old, ())
 
 
 def test_settings_are_cheap_to_import() -> None:
