@@ -290,7 +290,7 @@ workers = 2
 # def on_reload(server):
 #     ...
 
-# When the server listens, before the first worker starts.
+# When the server listens and its first workers serve, in the arbiter.
 # def when_ready(server):
 #     ...
 
@@ -314,7 +314,7 @@ workers = 2
 # def worker_abort(worker):
 #     ...
 
-# Before the arbiter executes its successor.
+# Before the arbiter executes its successor, which this version never does.
 # def pre_exec(server):
 #     ...
 
@@ -326,7 +326,7 @@ workers = 2
 # def worker_exit(server, worker):
 #     ...
 
-# When the number of workers was set or changed; old_value is None the first time.
+# When the number of workers was set or changed, in the arbiter; old_value is None the first time.
 # def nworkers_changed(server, new_value, old_value):
 #     ...
 

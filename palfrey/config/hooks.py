@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from palfrey.config.foreign import FOREIGN
@@ -93,8 +93,8 @@ class ServerView:
 
     pid: int
     """The arbiter's, in a worker too."""
-    log: logging.Logger
-    settings: Settings
+    log: logging.Logger = field(repr=False)
+    settings: Settings = field(repr=False)
     address: tuple[str, ...] = ()
     """The addresses that are listened on, as people write them; before they are bound, as they were asked for."""
     num_workers: int = 0
@@ -131,8 +131,8 @@ class WorkerView:
     """The arbiter's pid."""
     age: int
     """How many workers the arbiter had started when it started this one, itself included."""
-    log: logging.Logger
-    settings: Settings
+    log: logging.Logger = field(repr=False)
+    settings: Settings = field(repr=False)
     aborted: bool = False
     """Whether it was ended because it was stuck."""
     alive: bool = True

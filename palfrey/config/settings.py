@@ -116,7 +116,7 @@ def row(
         choices=parser.choices,
         secret=secret,
     )
-    return dataclasses.field(default=default, metadata={"row": incomplete})
+    return dataclasses.field(default=default, repr=not secret, metadata={"row": incomplete})
 
 
 def _hook_row(doc: str, *arguments: str) -> Hook | None:
@@ -485,17 +485,21 @@ class Settings:
     # -- Hooks ---------------------------------------------------------------------------------------------------
     on_starting: Hook | None = _hook_row("Before anything is bound, in the arbiter.", "server")
     on_reload: Hook | None = _hook_row("When a reload (HUP) begins, in the arbiter.", "server")
-    when_ready: Hook | None = _hook_row("When the server listens, before the first worker starts.", "server")
+    when_ready: Hook | None = _hook_row(
+        "When the server listens and its first workers serve, in the arbiter.", "server"
+    )
     pre_fork: Hook | None = _hook_row("Before a worker is forked, in the arbiter.", "server", "worker")
     post_fork: Hook | None = _hook_row("After a worker was forked, in the worker.", "server", "worker")
     post_worker_init: Hook | None = _hook_row("When a worker has loaded the application and serves.", "worker")
     worker_int: Hook | None = _hook_row("When a worker is told to end at once, in the worker.", "worker")
     worker_abort: Hook | None = _hook_row("When a worker was stuck and is aborted, in the worker.", "worker")
-    pre_exec: Hook | None = _hook_row("Before the arbiter executes its successor.", "server")
+    pre_exec: Hook | None = _hook_row(
+        "Before the arbiter executes its successor, which this version never does.", "server"
+    )
     child_exit: Hook | None = _hook_row("When a worker has ended, in the arbiter.", "server", "worker")
     worker_exit: Hook | None = _hook_row("When a worker ends, in the worker.", "server", "worker")
     nworkers_changed: Hook | None = _hook_row(
-        "When the number of workers was set or changed; old_value is None the first time.",
+        "When the number of workers was set or changed, in the arbiter; old_value is None the first time.",
         "server",
         "new_value",
         "old_value",

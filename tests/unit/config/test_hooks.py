@@ -52,6 +52,7 @@ def test_the_views_answer_what_hooks_ask() -> None:
     view = server(app="main:app", timeout=7.0)
     assert (view.pid, view.log, view.num_workers, view.app_uri, view.proc_name) == (1, LOG, 2, "main:app", "main:app")
     assert (view.timeout, view.address) == (7.0, ("http://127.0.0.1:8000",))
+    assert repr(view) == "ServerView(pid=1, address=('http://127.0.0.1:8000',), num_workers=2)"
     worker = WorkerView(pid=None, ppid=1, age=3, log=LOG, settings=Settings())
     assert (worker.pid, worker.ppid, worker.age, worker.tmp, worker.aborted, worker.alive) == (
         None,

@@ -60,6 +60,10 @@ def test_settings_are_frozen_and_keyword_only() -> None:
     assert not hasattr(Settings(), "__dict__")
 
 
+def test_secrets_are_not_in_the_repr() -> None:
+    assert "hunter2" not in repr(Settings(ssl_keyfile_password="hunter2", raw_env=("A=hunter2",)))
+
+
 def test_canonical_knows_every_name() -> None:
     assert canonical("workers") == "workers"
     assert canonical("keepalive") == "timeout_keep_alive"
