@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palfrey.errors import ConfigError
@@ -186,6 +186,7 @@ TEXT = st.text(max_size=30) | st.sampled_from(["\n", "\u2028", "\x85", '"', "\ud
 
 
 class TestInjection:
+    @settings(deadline=None)  # a busy machine is no failure
     @given(target=BYTES, value=BYTES, method=TEXT, host=TEXT, version=TEXT)
     def test_a_request_is_one_line_of_printable_ascii(
         self, target: bytes, value: bytes, method: str, host: str, version: str
@@ -206,6 +207,7 @@ class TestInjection:
             # Every quote is the format's own: fields cannot be closed from within.
             assert text.count('"') == line(facts(), 11.0).count('"')
 
+    @settings(deadline=None)  # a busy machine is no failure
     @given(data=st.binary())
     def test_escaping_can_be_undone(self, data: bytes) -> None:
         text = formats.escape(data)

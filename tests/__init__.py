@@ -1,0 +1,1 @@
+"""Palfrey's tests. A package, so that test modules can share tests/support."""

@@ -1,0 +1,403 @@
+"""A load client that accounts for every request: `python -m tests.support.loadclient --help`.
+
+Some clients, each of one behaviour (tests/support/loadresult.py `Behaviour`), ask the application in
+tests/support/loadapp.py at the same time. Each request carries an id that its answer must name; every answer is
+compared with what was asked for, and every request gets exactly one `Outcome`.
+
+The one loss that HTTP/1.1 allows is narrow, and counted apart. A request is an idle-close race only if its
+connection had served before and was idle when the request was written, not a byte came back, and the end came
+within `race_window` of the write: a server that closed before it saw the request. A later end means that the
+server had it and lost it.
+
+    result = await LoadClient(Options(port=8000)).run(stop)  # stop: an asyncio.Event that ends it early
+
+tests/support/loadthread.py runs it in a thread, for tests that do something meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tests.support.loadapp import stream_lines
+from tests.support.loadrequest import Request, check_lines, what_is_wrong
+from tests.support.loadresult import Behaviour, Outcome, Result
+from tests.support.wire import Ended, Head, Malformed, ResponseReader, Wire
+
+DEFAULT_MIX = (
+    *[Behaviour.GET] * 5,
+    *[Behaviour.ECHO] * 3,
+    *[Behaviour.STREAM] * 2,
+    *[Behaviour.PIPELINE] * 2,
+    *[Behaviour.FRESH] * 3,
+    Behaviour.HALF_CLOSE,
+)
+"""Dealt to the clients in turn: 64 clients are 4 rounds."""
+LAST_LOOK = 0.05
+"""Seconds that a client watches its idle connection at the end: a late duplicate would show."""
+BODY_SIZES = (0, 1, 100, 4_096, 40_000, 300_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One run. It ends after `seconds`, after `requests`, or when it is told to, and finishes what is in flight."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    uds: str | None = None
+    clients: int = 64
+    seconds: float = 10.0
+    requests: int | None = None
+    mix: Sequence[Behaviour] = DEFAULT_MIX
+    keep_alive: float = 5.0
+    """The server's keep-alive timeout; think times go up to 1.3 of it."""
+    stream_seconds: float = 2.0
+    pipeline: int = 5
+    """Most requests in one write."""
+    timeout: float = 15.0
+    """Seconds for one answer, on top of what a stream takes, and for a connection to be made."""
+    race_window: float = 0.25
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Connection:
+    """A connection of one client."""
+
+    wire: Wire
+    reader: ResponseReader
+    answered: int = 0
+    over: bool = False
+    """Whether it must not be used again."""
+
+
+class LoadClient:
+    """One run of the load."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.result = Result()
+        """Live while `run()` goes on."""
+        self._ids = itertools.count(1)
+        self._stop = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event | None = None) -> Result:
+        """Runs until time, count or `stop` ends it; then waits for the answers in flight."""
+        self._stop = stop or asyncio.Event()
+        self.result = Result()
+        timer = asyncio.get_running_loop().call_later(self.options.seconds, self._stop.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(self.options.clients):
+                    behaviour = self.options.mix[number % len(self.options.mix)]
+                    group.create_task(_Client(self, behaviour, number).run())
+        finally:
+            timer.cancel()
+        return self.result
+
+    def is_over(self) -> bool:
+        """Whether no new request may be begun; enough requests end the run for all."""
+        if self.options.requests is not None and self.result.issued >= self.options.requests:
+            self._stop.set()
+        return self._stop.is_set()
+
+    async def stopped(self) -> None:
+        """Waits until the run is to end."""
+        await self._stop.wait()
+
+    def next_id(self) -> str:
+        """An id that no other request of this run has."""
+        return f"{self.options.seed}-{next(self._ids)}"
+
+
+class _Client:
+    """One client: asks, compares, thinks, asks again."""
+
+    def __init__(self, load: LoadClient, behaviour: Behaviour, number: int) -> None:
+        self.load, self.behaviour, self.options = load, behaviour, load.options
+        self.random = random.Random(f"{load.options.seed}/{number}")
+        self.authority = "load" if self.options.uds else f"{self.options.host}:{self.options.port}"
+        self.connection: Connection | None = None
+
+    @property
+    def result(self) -> Result:
+        return self.load.result
+
+    async def run(self) -> None:
+        again: list[Request] = []
+        try:
+            while again or not self.load.is_over():
+                if not again:
+                    await self._think()
+                    if self.load.is_over():
+                        break
+                batch = again or self._batch()
+                # What is sent again goes one by one, so that nothing can be passed over twice.
+                again = await self._ask(batch[:1] if again else batch) + (batch[1:] if again else [])
+            await self._watch_idle(LAST_LOOK)
+        finally:
+            if self.connection is not None:
+                self.connection.wire.close()
+
+    async def _think(self) -> None:
+        """Waits a random time, seeing whether anything happens on the idle connection meanwhile."""
+        limit = self.options.keep_alive
+        dice = self.random.random()
+        if dice < 0.5:
+            seconds = self.random.uniform(0, 0.05)
+        elif dice < 0.65:
+            seconds = max(0.0, limit + self.random.uniform(-0.01, 0.01))
+        else:
+            seconds = self.random.uniform(0, 1.3) * limit
+        try:
+            async with asyncio.timeout(seconds):
+                watching = asyncio.ensure_future(self._watch_idle(seconds))
+                try:
+                    await self.load.stopped()
+                finally:
+                    watching.cancel()
+        except TimeoutError:
+            pass
+        self._look_at_idle()
+
+    async def _watch_idle(self, seconds: float) -> None:
+        """Waits for bytes or the end on the idle connection, and accounts for them."""
+        if self.connection is not None:
+            try:
+                await asyncio.wait_for(self.connection.wire.change(), seconds)
+            except TimeoutError:
+                pass
+            self._look_at_idle()
+
+    def _look_at_idle(self) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        if surplus := bytes(connection.wire.buffer[:80]):
+            self.result.note_violation(self.behaviour, f"bytes that nobody asked for: {surplus!r}")
+            connection.over = True
+        elif connection.wire.ended:
+            self.result.closed_idle += 1
+            connection.over = True
+        if connection.over:
+            connection.wire.close()
+            self.connection = None
+
+    def _batch(self) -> list[Request]:
+        count = self.random.randint(2, self.options.pipeline) if self.behaviour is Behaviour.PIPELINE else 1
+        return [self._request() for _ in range(count)]
+
+    def _request(self) -> Request:
+        name = self.load.next_id()
+        if self.behaviour is Behaviour.STREAM:
+            seconds = self.options.stream_seconds
+            return Request(self.behaviour, "GET", f"/stream?seconds={seconds}", name, lines=stream_lines(seconds))
+        if self.behaviour is Behaviour.ECHO or (self.behaviour is Behaviour.HALF_CLOSE and self.random.random() < 0.5):
+            body = self.random.randbytes(self.random.choice(BODY_SIZES))
+            return Request(self.behaviour, "POST", "/echo", name, body, chunks=self._chunks(len(body)))
+        return Request(self.behaviour, "GET", "/id", name, last=self.behaviour is Behaviour.FRESH)
+
+    def _chunks(self, size: int) -> tuple[int, ...]:
+        if not size or self.random.random() < 0.5:
+            return ()
+        cuts = sorted({0, size, *(self.random.randrange(size) for _ in range(self.random.randint(0, 4)))})
+        return tuple(end - start for start, end in itertools.pairwise(cuts))
+
+    async def _ask(self, batch: list[Request]) -> list[Request]:
+        """Sends the batch in one write, accounts for each request, and returns those to be sent again."""
+        self._look_at_idle()
+        self.result.issued += len(batch)
+        connection = self.connection or await self._connect(batch)
+        if connection is None:
+            return []
+        self.connection = connection
+        again = await _Exchange(self, connection, batch).run()
+        if connection.over:
+            connection.wire.close()
+            self.connection = None
+        return [replace(request, id=self.load.next_id()) for request in again]
+
+    async def _connect(self, batch: list[Request]) -> Connection | None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                if self.options.uds is not None:
+                    _, wire = await loop.create_unix_connection(Wire, self.options.uds)
+                else:
+                    _, wire = await loop.create_connection(Wire, self.options.host, self.options.port)
+        except OSError as error:  # TimeoutError is one
+            kinds = {ConnectionRefusedError: Outcome.REFUSED, TimeoutError: Outcome.TIMEOUT}
+            outcome = kinds.get(type(error), Outcome.LOST)
+            for request in batch:
+                self.result.note(self.behaviour, outcome, request.id, f"no connection: {error or outcome.value}")
+            await asyncio.sleep(0.01)
+            return None
+        self.result.connections += 1
+        return Connection(wire, ResponseReader(wire))
+
+
+class _Exchange:
+    """One batch of requests on one connection, from the write to the last answer."""
+
+    def __init__(self, client: _Client, connection: Connection, batch: list[Request]) -> None:
+        self.client, self.connection, self.batch = client, connection, batch
+        self.options, self.result = client.options, client.result
+        self.wire = connection.wire
+        self.was_idle = connection.answered > 0
+        self.received_before = self.wire.received
+        self.written_at = time.monotonic()
+
+    async def run(self) -> list[Request]:
+        """Accounts for every request of the batch; the ones to be sent again."""
+        writing = asyncio.ensure_future(self._write())
+        again: list[Request] = []
+        try:
+            for position, request in enumerate(self.batch):
+                rest = self.batch[position + 1 :]
+                try:
+                    async with asyncio.timeout(self._patience(request)):
+                        head = await self._answer(request)
+                except (Ended, Malformed, TimeoutError) as error:
+                    again = self._broken([request, *rest], error)
+                    break
+                if head.closes:
+                    again = self._passed_over(rest)
+                    await self._see_it_end()
+                    break
+            else:
+                await self._finish()
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        return again
+
+    def _patience(self, request: Request) -> float:
+        return self.options.timeout + (self.options.stream_seconds if request.behaviour is Behaviour.STREAM else 0)
+
+    async def _write(self) -> None:
+        self.written_at = time.monotonic()
+        if len(self.batch) > 1:
+            self.wire.write(b"".join(piece for request in self.batch for piece in self._pieces(request)))
+        else:
+            for number, piece in enumerate(self._pieces(self.batch[0])):
+                if number:
+                    await asyncio.sleep(self.client.random.choice((0, 0, 0.01)))
+                self.wire.write(piece)
+        if self.batch[0].behaviour is Behaviour.HALF_CLOSE:
+            self.wire.write_eof()
+
+    def _pieces(self, request: Request) -> list[bytes]:
+        return request.pieces(self.client.authority)
+
+    async def _answer(self, request: Request) -> Head:
+        """Reads one answer whole and accounts for its request."""
+        head = await self.connection.reader.head()
+        body = bytearray()
+        async for piece in self.connection.reader.body(head):
+            body += piece
+            check_lines(request, head, body)
+        seconds = time.monotonic() - self.written_at
+        self.connection.answered += 1
+        if head.status != 200:
+            self.result.note(request.behaviour, Outcome.STATUS, request.id, f"{head.status}: {bytes(body[:80])!r}")
+        elif wrong := what_is_wrong(request, head, bytes(body)):
+            self.result.note(request.behaviour, Outcome.MIXED, request.id, wrong)
+            self.connection.over = True
+        else:
+            self.result.note(request.behaviour, Outcome.OK, request.id)
+            pid, generation = int(head.fields["x-pid"]), head.fields["x-generation"]
+            self.result.note_answer(request.behaviour, pid, generation, seconds)
+        return head
+
+    def _broken(self, left: list[Request], error: Exception) -> list[Request]:
+        """The connection gave no (whole) answer to the first of `left`, so none to the others."""
+        self.connection.over = True
+        answered = len(self.batch) - len(left)
+        silent = self.wire.received == self.received_before
+        late = self.wire.ended_at - self.written_at
+        if isinstance(error, Ended) and self.was_idle and silent and late <= self.options.race_window:
+            for request in left:
+                self.result.note(request.behaviour, Outcome.IDLE_CLOSE, request.id)
+            return left
+        if isinstance(error, TimeoutError):
+            outcome, detail = Outcome.TIMEOUT, f"{self.wire.received - self.received_before} bytes had come"
+        elif isinstance(error, Malformed):
+            outcome, detail = Outcome.MIXED, str(error)
+        else:
+            outcome = Outcome.LOST
+            kind = "reused" if self.was_idle else "new"
+            progress = "not a byte" if silent else f"{answered} answers and a part"
+            detail = f"{error} after {late:.3f} s on a {kind} connection, {progress}"
+        self.result.note(left[0].behaviour, outcome, left[0].id, detail)
+        for request in left[1:]:
+            self.result.note(request.behaviour, Outcome.LOST, request.id, f"behind {left[0].id}: {outcome.value}")
+        return []
+
+    def _passed_over(self, rest: list[Request]) -> list[Request]:
+        self.connection.over = True
+        for request in rest:
+            self.result.note(request.behaviour, Outcome.UNPROCESSED, request.id)
+        return rest
+
+    async def _finish(self) -> None:
+        """The batch is answered. A connection that we half-closed has to end now."""
+        if self.batch[0].behaviour is Behaviour.HALF_CLOSE or self.batch[-1].last:
+            self.connection.over = True
+            await self._see_it_end()
+
+    async def _see_it_end(self) -> None:
+        """After its last answer nothing may come but the end."""
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                while not self.wire.ended:
+                    await self.wire.change()
+        except TimeoutError:
+            self.result.note_violation(self.client.behaviour, "still open long after its last answer")
+        if self.wire.buffer:
+            surplus = bytes(self.wire.buffer[:80])
+            self.result.note_violation(self.client.behaviour, f"bytes after the last answer: {surplus!r}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: prints the account; 0 when it is clean, 1 when not."""
+    import argparse
+    import signal
+
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.support.loadclient", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--uds", help="a UNIX socket instead of host and port")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--requests", type=int, help="end after so many")
+    parser.add_argument("--keep-alive", type=float, default=5.0, help="the server's keep-alive timeout (%(default)s)")
+    parser.add_argument("--stream-seconds", type=float, default=2.0)
+    parser.add_argument("--timeout", type=float, default=15.0, help="seconds for one answer (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", action="append", choices=[b.value for b in Behaviour], help="behaviours; repeatable")
+    parser.add_argument("--json", action="store_true")
+    given = vars(parser.parse_args(arguments))
+    as_json, only = given.pop("json"), given.pop("only")
+    if only:
+        given["mix"] = [Behaviour(name) for name in only]
+
+    async def run() -> Result:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        return await LoadClient(Options(**given)).run(stop)
+
+    result = asyncio.run(run())
+    print(json.dumps(result.as_dict(), indent=2) if as_json else result)
+    return 0 if result.clean else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
