@@ -8,7 +8,6 @@ import pytest
 
 from tests.support.wire import Ended, Head, Malformed, ResponseReader, Wire
 
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
