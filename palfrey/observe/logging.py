@@ -135,6 +135,12 @@ class LogSetup:
         self.access.after_fork()
         self._formatter.set_label(label)
 
+    def after_daemonize(self, label: str) -> None:
+        """`after_fork()` for a daemon: lets go of the terminal or pipe that it was started from as well."""
+        self.after_fork(label)
+        for sink in self._sinks:
+            sink.follow()
+
     def attach(self, call_later: CallLater) -> None:
         """Gives the logs the calling thread's event loop: access lines are batched, slow readers tried again."""
         for sink in self._sinks:
@@ -172,6 +178,11 @@ class LogSetup:
     def filenos(self) -> list[int]:
         """The descriptors that a child process of ours has to keep."""
         return [sink.fileno() for sink in self._sinks if sink.fileno() >= 0]
+
+    def error_fileno(self) -> int:
+        """The error log's descriptor, for what is written from C (faulthandler); stderr where it has none."""
+        sink = getattr(self._handler, "sink", None)
+        return sink.fileno() if isinstance(sink, Sink) and sink.fileno() >= 0 else STDERR
 
     def close(self) -> None:
         """Writes what is left, giving slow readers a bounded time, and takes our handler away."""

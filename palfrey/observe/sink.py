@@ -89,6 +89,7 @@ class Sink:
         "_pending",
         "_setting",
         "_socket",
+        "_stream",
         "_thread",
         "_waiting",
         "lost",
@@ -107,6 +108,7 @@ class Sink:
         self._socket = socket.socket(fileno=fd) if kind is Kind.SOCKET else None
         self._setting = ""
         self._owner: tuple[int, int] | None = None
+        self._stream: int | None = None
         self.after_fork()
 
     @classmethod
@@ -125,17 +127,20 @@ class Sink:
     @classmethod
     def standard(cls, fd: int) -> Self:
         """A sink on an inherited descriptor, 1 or 2. The descriptor itself stays open and is not changed."""
-        name = _NAMES.get(fd, f"descriptor {fd}")
-        try:
-            mode = os.fstat(fd).st_mode
-        except OSError:  # started with `>&-`: the number may be somebody else's soon
-            return cls(os.open(os.devnull, os.O_WRONLY), Kind.FILE, name=name)
-        if stat.S_ISSOCK(mode):
-            return cls(os.dup(fd), Kind.SOCKET, name=name)
-        if stat.S_ISFIFO(mode) or os.isatty(fd):
-            own = _own_description(fd)
-            return cls(os.dup(fd), Kind.SHARED, name=name) if own is None else cls(own, Kind.STREAM, name=name)
-        return cls(os.dup(fd), Kind.FILE, name=name)
+        own, kind = _open_stream(fd)
+        sink = cls(own, kind, name=_NAMES.get(fd, f"descriptor {fd}"))
+        sink._stream = fd
+        return sink
+
+    def follow(self) -> None:
+        """After the standard streams were replaced (by a daemon's /dev/null): lets go of the old one."""
+        if self._stream is None or self._fd < 0:
+            return
+        with self._lock:
+            self._advance()
+            self._release()
+            self._fd, self._kind = _open_stream(self._stream)
+            self._socket = socket.socket(fileno=self._fd) if self._kind is Kind.SOCKET else None
 
     def after_fork(self) -> None:
         """Forgets what the parent has yet to write: it will, and twice would be once too often."""
@@ -216,11 +221,14 @@ class Sink:
                     break  # the reader is gone: waiting cannot help
             self.lost += self._pending.count(b"\n")
             self._pending.clear()
-            fd, self._fd = self._fd, -1
-            if self._socket is not None:
-                self._socket.close()
-            else:
-                os.close(fd)
+            self._release()
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if self._socket is not None:
+            self._socket.close()
+        else:
+            os.close(fd)
 
     def _advance(self) -> None:
         """Writes kept lines, and the line about dropped ones as soon as half of the room is free again.
@@ -306,6 +314,20 @@ def _end_of_piece(data: bytes | bytearray, start: int, limit: int) -> int:
         return len(data)
     end = data.rfind(b"\n", start, start + limit) + 1
     return end or data.find(b"\n", start + limit) + 1 or len(data)
+
+
+def _open_stream(fd: int) -> tuple[int, Kind]:
+    """A descriptor of our own for an inherited one, non-blocking where it might block."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:  # started with `>&-`: the number may be somebody else's soon
+        return os.open(os.devnull, os.O_WRONLY), Kind.FILE
+    if stat.S_ISSOCK(mode):
+        return os.dup(fd), Kind.SOCKET
+    if stat.S_ISFIFO(mode) or os.isatty(fd):
+        own = _own_description(fd)
+        return (os.dup(fd), Kind.SHARED) if own is None else (own, Kind.STREAM)
+    return os.dup(fd), Kind.FILE
 
 
 def _own_description(fd: int) -> int | None:

@@ -328,6 +328,16 @@ class TestLife:
         logs.error.info("ready")
         assert (tmp_path / "error.log").read_text() == f"INFO:     [worker 1 {PID}] ready\n"
 
+    def test_after_daemonize_files_stay_what_they_are(self, setup: Setup, tmp_path: Path) -> None:
+        logs = setup()
+        logs.after_daemonize("master")
+        logs.error.info("here")
+        assert (tmp_path / "error.log").read_text() == f"INFO:     [master {PID}] here\n"
+
+    def test_where_stacks_are_dumped(self, setup: Setup, tmp_path: Path) -> None:
+        assert os.fstat(setup().error_fileno()).st_ino == (tmp_path / "error.log").stat().st_ino
+        assert setup(errorlog="off").error_fileno() == 2
+
     def test_batches_survive_rotation_and_the_end(self, setup: Setup, tmp_path: Path) -> None:
         logs = setup(process_label="")
         timers: list[Callable[[], None]] = []

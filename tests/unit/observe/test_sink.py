@@ -218,6 +218,21 @@ class TestPipe:
         assert not sink.flush()
         sink.close()
 
+    def test_it_follows_a_stream_that_was_replaced(self, pipe: tuple[int, int]) -> None:
+        sink = Sink.standard(pipe[1])
+        sink.write(b"before\n")
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, pipe[1])
+        os.close(null)
+        sink.write(b"still to the pipe\n")
+        sink.follow()
+        sink.write(b"to nowhere\n")
+        parts = []
+        while part := os.read(pipe[0], 100):  # to its end: nobody holds the pipe any more
+            parts.append(part)
+        assert b"".join(parts) == b"before\nstill to the pipe\n"
+        sink.close()
+
 
 class TestTimer:
     def test_a_blocked_sink_asks_for_one_timer_at_a_time(self, pipe: tuple[int, int]) -> None:
