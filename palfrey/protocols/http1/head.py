@@ -26,8 +26,9 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 SCAN = re.compile(
     # method SP request-target SP HTTP-version CRLF (RFC 9112 section 3); the target is visible ASCII without "#"
     rb"(" + _TOKEN + rb"{1,64}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n"
-    # field-name ":" OWS field-value OWS CRLF (section 5); no obs-fold, no controls but HTAB (RFC 9110 section 5.5)
-    rb"(?:" + _TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+"
+    # field-name ":" OWS field-value CRLF (section 5); no obs-fold, no controls but HTAB (RFC 9110 section 5.5). OWS
+    # behind the value is legal too, but taken off before (scan): llhttp leaves it in the value
+    rb"(?:" + _TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+(?<![ \t])\r\n)*+"
     rb"\r\n\Z"
 )  # fmt: skip
 
@@ -71,10 +72,16 @@ class Framing:
 
 
 def scan(head: bytes) -> re.Match[bytes]:
-    """The head's match: groups 1 to 3 are method, target and the minor version's digit. Raises ProtocolError."""
+    """The head's match: groups 1 to 3 are method, target and the minor version's digit. Raises ProtocolError.
+
+    Its `string` is the head that the parser is to read: without white space behind the values.
+    """
     match = SCAN.match(head)
     if match is None:
-        raise _refusal(head)
+        line, *fields = head.split(b"\r\n")
+        match = SCAN.match(b"\r\n".join([line, *(field.rstrip(b" \t") for field in fields)]))
+        if match is None:
+            raise _refusal(head)
     return match
 
 
@@ -110,13 +117,10 @@ NO_CONTENT = Framing(0, True, False)
 
 def framing(special: Special, minor: bytes) -> Framing:
     """Reads the special fields of a head; `minor` is its version's last digit. Raises ProtocolError."""
-    if minor == b"1":
-        if len(special) == 1 and special[0][0] == b"host":
-            _check_host(special[0][1])
-            return NO_CONTENT
-        keep_alive = True
-    else:
-        keep_alive = False
+    if minor == b"1" and len(special) == 1 and special[0][0] == b"host":
+        _check_host(special[0][1])
+        return NO_CONTENT
+    options: list[bytes] = []
     hosts = 0
     length: int | None = None
     chunked = expects_continue = False
@@ -125,7 +129,7 @@ def framing(special: Special, minor: bytes) -> Framing:
             hosts += 1
             _check_host(value)
         elif name == b"connection":
-            keep_alive = _connection(value, keep_alive)
+            options += [option.strip() for option in value.lower().split(b",")]
         elif name == b"content-length":
             if length is not None:
                 raise ProtocolError(400, "Content-Length is given more than once")
@@ -140,6 +144,8 @@ def framing(special: Special, minor: bytes) -> Framing:
             expects_continue = value.lower() == b"100-continue"
     if hosts > 1 or (hosts == 0 and minor == b"1"):
         raise ProtocolError(400, "a request has exactly one Host (RFC 9112 section 3.2)")
+    # RFC 9112 section 9.3: close wins over everything, and an HTTP/1.0 client has to ask for more.
+    keep_alive = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
     if chunked:
         if length is not None:
             raise ProtocolError(400, "Content-Length beside Transfer-Encoding (RFC 9112 section 6.1)")
@@ -161,13 +167,6 @@ def _check_host(value: bytes) -> None:
         if len(_seen_hosts) >= 256:
             _seen_hosts.clear()
         _seen_hosts.add(value)
-
-
-def _connection(value: bytes, keep_alive: bool) -> bool:
-    options = [option.strip() for option in value.lower().split(b",")]
-    if b"close" in options:
-        return False
-    return keep_alive or b"keep-alive" in options
 
 
 def _length(value: bytes) -> int:
@@ -217,6 +216,8 @@ def _absolute(target: bytes, method: str) -> tuple[bytes, bytes]:
     if absolute is None:
         raise ProtocolError(400, "the request target is of no form that RFC 9112 section 3.2 knows")
     host = absolute[1].rpartition(b"@")[2]
+    if not host or host.startswith(b":"):
+        raise ProtocolError(400, "the request target has an empty host (RFC 9110 section 4.2.1)")
     _check_host(host)
     rest = absolute[2] or b"/"
     return host, b"/" + rest if rest.startswith(b"?") else rest
@@ -230,5 +231,5 @@ def decode_path(raw_path: bytes) -> str:
 
 
 def with_host(headers: list[Header], host: bytes) -> list[Header]:
-    """The fields with Host replaced by the absolute form's, which takes its place (RFC 9112 section 3.2.2)."""
-    return [(name, host if name == b"host" else value) for name, value in headers]
+    """The fields with the absolute form's host in the place of Host's (RFC 9112 section 3.2.2)."""
+    return [(b"host", host), *(field for field in headers if field[0] != b"host")]
