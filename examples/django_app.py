@@ -58,13 +58,14 @@ async def stream(request):
 
 
 async def events(request):
-    """Server-sent events without an end: the client is the one that stops."""
+    """Server-sent events without an end, one every ?seconds=: the client is the one that stops."""
+    pause = float(request.GET.get("seconds", 0.05))
 
     async def ticks():
         try:
             for number in itertools.count(1):
                 yield f"data: {number}\n\n"
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause)
         finally:
             log.info("events: the client left")
 

@@ -101,14 +101,14 @@ async def stream(parts: int = 10, seconds: float = 2):
 
 
 @app.get("/events")
-async def events():
-    """Server-sent events without an end: the client is the one that stops."""
+async def events(seconds: float = 0.05):
+    """Server-sent events without an end, one every so many seconds: the client is the one that stops."""
 
     async def ticks():
         try:
             for number in itertools.count(1):
                 yield f"data: {number}\n\n"
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(seconds)
         finally:
             log.info("events: the client left")
 

@@ -2,7 +2,7 @@
 
 Run: palfrey --app-dir examples starlette_app:app --workers 2
 
-Shown here: JSON, streams in both directions, uploads that are read as they arrive, state from the lifespan, work after
+Shown here: JSON, streams, uploads that are read as they arrive, state from the lifespan, work after
 the response, files, a client that leaves, an endpoint in a thread, one that fails.
 """
 
@@ -69,13 +69,14 @@ async def stream(request):
 
 
 async def events(request):
-    """Server-sent events without an end: the client is the one that stops."""
+    """Server-sent events without an end, one every ?seconds=: the client is the one that stops."""
+    pause = float(request.query_params.get("seconds", 0.05))
 
     async def ticks():
         try:
             for number in itertools.count(1):
                 yield f"data: {number}\n\n"
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause)
         finally:
             log.info("events: the client left")
 
@@ -92,11 +93,6 @@ async def wait(request):
         pass
     log.info("wait: the client left")
     return PlainTextResponse("nobody reads this")
-
-
-async def echo(request):
-    """What comes in goes out while more is coming in."""
-    return StreamingResponse(request.stream(), media_type="application/octet-stream")
 
 
 async def upload(request):
@@ -164,7 +160,6 @@ app = Starlette(
         Route("/stream", stream),
         Route("/events", events),
         Route("/wait", wait),
-        Route("/echo", echo, methods=["POST"]),
         Route("/upload", upload, methods=["POST"]),
         Route("/form", form, methods=["POST"]),
         Route("/jobs", start_job, methods=["POST"]),

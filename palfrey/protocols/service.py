@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 NEVER = float("inf")
 
-ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
-"""HTTP specification 2.5: `send` raises OSError once the client is gone (since 2.4)."""
+ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.3"}
+"""The HTTP specification's version. All of 2.5 is done, `send` raising OSError once the client is gone (2.4) included.
+But a server that says 2.4 is trusted to tell by that alone: Starlette then stops listening for http.disconnect while it
+streams, and a stream that has nothing to send holds on to a client that left (docs/decisions/0003)."""
 
 
 class Connection(Protocol):
