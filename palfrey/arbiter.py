@@ -319,7 +319,7 @@ class Arbiter:
         current = self._house.generations.adopt(action.generation)
         if not same_logs(before.settings, current.settings):
             self._renew_logs(current)
-        self._log.info("Generation %d is fit to serve and takes over", action.generation)
+        self._voice.takes_over(before, current)
 
     def _renew_logs(self, current: Generation) -> None:
         old = self._house.logs

@@ -74,6 +74,15 @@ class Voice:
             "Generation %d: trying it in one worker; nothing else changes until that is ready", generation
         )
 
+    def takes_over(self, before: Generation, current: Generation) -> None:
+        self.logs.error.info("Generation %d is fit to serve and takes over", current.number)
+        for url in current.urls:
+            if url not in before.urls:
+                self.logs.error.info("Listening on %s", url)
+        for url in before.urls:
+            if url not in current.urls:
+                self.logs.error.info("No longer listening on %s", url)
+
     def refuses(self, reason: str, detail: str, serving: int) -> None:
         """A reload came to nothing: one block that says why, and that nothing was lost."""
         self.logs.error.error(
