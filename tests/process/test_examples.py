@@ -226,6 +226,15 @@ def test_a_client_that_leaves_a_long_poll_is_noticed(examples: Examples, name: s
     assert server.complaints == []
 
 
+def test_a_client_that_has_sent_all_it_will_send_still_gets_its_stream(examples: Examples, name: str) -> None:
+    """A half-closed connection, for longer than the grace after which a silent one is given up."""
+    with closing(wire(examples(name))) as sock:
+        sock.sendall(b"GET /stream?parts=6&seconds=1.5 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        assert read_until(sock, b"\r\n0\r\n\r\n").count(b"part ") == 6
+        assert sock.recv(1) == b""
+
+
 def test_an_upload_that_breaks_off_is_no_error_of_the_application(examples: Examples, name: str) -> None:
     server = examples(name)
     with closing(wire(server)) as sock:

@@ -60,7 +60,8 @@ JOIN_LIMIT = 1 << 17
 HALF_CLOSED_GRACE = 1.0
 """Seconds between a client's end of file and the http.disconnect for an application that waits for it. A client
 that has only shut down its sending side still reads: applications that listen for the disconnect while they work
-(Django) would otherwise drop what it waits for. TCP cannot tell the two apart before a write fails."""
+(Django) would otherwise drop what it waits for. TCP cannot tell the two apart before a write fails; so while a
+response is being written, and nothing fails, the client is taken to read it."""
 FILE_PIECE = 1 << 18
 
 
@@ -170,7 +171,7 @@ class Http1Connection(asyncio.Protocol):
             if self.exchange is None:
                 self._close()
         elif self.phase is HELD:
-            self.service.loop.call_later(HALF_CLOSED_GRACE, exchange.leaving)
+            self._grant_grace(exchange)
         else:
             # Gone in the middle of its content, which can never be complete now.
             self._keep_alive = False
@@ -180,6 +181,17 @@ class Http1Connection(asyncio.Protocol):
                 self._close()
         # Over TLS there is no half-closed state to keep (RFC 8446 section 6.1 has one, asyncio does not).
         return self._transport.can_write_eof()
+
+    def _grant_grace(self, exchange: Exchange) -> None:
+        """The client has closed its side and may still read."""
+        self.service.loop.call_later(HALF_CLOSED_GRACE, self._end_grace, exchange, exchange.body_bytes)
+
+    def _end_grace(self, exchange: Exchange, sent: int) -> None:
+        """Had it been gone, what has been sent since then would have been answered with a reset."""
+        if exchange is self.exchange and (exchange.body_bytes > sent or not self.writable):
+            self._grant_grace(exchange)
+        else:
+            exchange.leaving()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.phase = CLOSED
