@@ -15,7 +15,7 @@ from palfrey.protocols.service import Service
 from palfrey.types import ASGIApp, HostPort
 from tests.support.rawhttp import Response, read_all
 
-TURNS = 2000
+TURNS = 20000
 """Turns of the loop after which something that was waited for will not happen any more."""
 
 CLIENT: HostPort = ("192.0.2.1", 50000)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import socket
 import struct
 from enum import Enum
@@ -75,6 +76,8 @@ class Phase(Enum):
     LINGER = "linger"
     CLOSED = "closed"
 
+
+_EMPTY_LINES = re.compile(rb"(?:\r\n)++")
 
 HEAD, CONTENT, CHUNKS, HELD = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.HELD
 LINGER, CLOSED = Phase.LINGER, Phase.CLOSED
@@ -168,7 +171,7 @@ class Http1Connection(asyncio.Protocol):
             if self.phase is HEAD and self._pending:
                 # Pipelined requests that wait for their turn are still served.
                 self._go_on()
-            if self.exchange is None:
+            if self.exchange is None and self.phase is not HELD:
                 self._close()
         elif self.phase is HELD:
             self._grant_grace(exchange)
@@ -211,6 +214,8 @@ class Http1Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.writable = True
         self._wake_drain()
+        if self.exchange is None and self.phase is HELD and self._keep_alive:
+            self._next()
 
     # ---------------------------------------------------------------- inbound
 
@@ -233,19 +238,22 @@ class Http1Connection(asyncio.Protocol):
                     self._drop(data)
                     return
                 if self.exchange is not None and not self._started and (self.phase is HELD or not data):
+                    # Visible to the response meanwhile: it must not announce a close with requests in hand.
+                    self._pending = data
                     self._start(self.exchange)
+                    data, self._pending = self._pending, b""
         except ProtocolError as error:
             self._refuse(error)
         finally:
             self._advancing = False
-        if self._eof and self.exchange is None:
+        if self._eof and self.exchange is None and self.phase is not HELD:
             self._close()
 
     def _take_head(self, data: bytes) -> bytes:
         """Begins an exchange if `data` has a whole head; returns what is behind it."""
         if data[0] in b"\r\n":
             # RFC 9112 section 2.2: an empty line before a request line is to be ignored.
-            return self._skip_empty_line(data)
+            return self._skip_empty_lines(data)
         end = data.find(b"\r\n\r\n", self._searched)
         if end < 0 or end + 4 > self.service.limit_head:
             self._check_incomplete(data)
@@ -258,24 +266,25 @@ class Http1Connection(asyncio.Protocol):
         self._begin(data[:end])
         return data[end:]
 
-    def _skip_empty_line(self, data: bytes) -> bytes:
+    def _skip_empty_lines(self, data: bytes) -> bytes:
         if data == b"\r":
             self._wait_for_head(data)
             return b""
-        if not data.startswith(b"\r\n"):
+        empty = _EMPTY_LINES.match(data)
+        if empty is None:
             raise ProtocolError(400, "a bare CR or LF before the request line")
-        return data[2:]
+        return data[empty.end() :]
 
     def _check_incomplete(self, data: bytes) -> None:
         """A head that is not all there: within the limits it is kept, over them it is refused."""
         service = self.service
         line = data.find(b"\n", 0, service.limit_line + 2)
-        if line < 0 and len(data) > service.limit_line:
+        if line < 0 and len(data) > service.limit_line + 1:  # its CR may be here already
             raise ProtocolError(414, "the request line is longer than limit_request_line")
         if len(data) > service.limit_head:
             raise ProtocolError(431, "the head is longer than limit_request_head")
         # A head that ends in bare line feeds would otherwise only run into its time limit.
-        if b"\n\n" in data or b"\n\r\n" in data:
+        if data.find(b"\n\n", self._searched) >= 0 or data.find(b"\n\r\n", self._searched) >= 0:
             raise ProtocolError(400, "a bare LF ends a line")
         self._wait_for_head(data)
 
@@ -289,9 +298,10 @@ class Http1Connection(asyncio.Protocol):
     def _begin(self, head: bytes) -> None:
         """A whole head: checks it, makes the scope and the exchange."""
         service = self.service
-        method_bytes, target_bytes, minor = scan(head).groups()
+        match = scan(head)
+        method_bytes, target_bytes, minor = match.groups()
         try:
-            headers, special = service.parser.split(head)
+            headers, special = service.parser.split(match.string)
             frame = framing(special, minor)
         except ProtocolError:
             service.parser.forget()
@@ -315,14 +325,14 @@ class Http1Connection(asyncio.Protocol):
             "scheme": self.scheme,
             "method": method,
             "root_path": root_path,
-            "path": root_path + path if root_path else path,
-            "raw_path": root_path.encode() + raw_path if root_path else raw_path,
+            "path": root_path + path if root_path and path != "*" else path,
+            "raw_path": root_path.encode() + raw_path if root_path and path != "*" else raw_path,
             "query_string": query,
             "headers": headers,
             "state": service.state.copy(),
             "extensions": service.extensions,
         }
-        if self._trusted and len(special) > 1:
+        if self._trusted and (len(special) > 1 or minor == b"0"):
             assert service.trusted is not None
             service.trusted.apply(scope, special)
         self.deadline = NEVER
@@ -412,6 +422,8 @@ class Http1Connection(asyncio.Protocol):
         service.running.add(exchange)
         if service.on_request is not None:
             service.on_request()
+        if self._eof:
+            self._grant_grace(exchange)
         exchange.task = start(service.loop, exchange.run(service.running))
 
     def _refuse(self, error: ProtocolError) -> None:
@@ -442,7 +454,7 @@ class Http1Connection(asyncio.Protocol):
     # ---------------------------------------------------------------- the Stream port
 
     def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
-        keep_alive = self._keep_alive and self.service.persistent and self._can_go_on()
+        keep_alive = self._keep_alive and self._can_go_on()
         head, self._chunked_out, self._keep_alive = self.service.renderer.render(
             status, headers, framing, len(body), keep_alive, self._old
         )
@@ -450,17 +462,23 @@ class Http1Connection(asyncio.Protocol):
             body = self._chunk(body, more)
         self._until_close = framing is OPEN and not self._chunked_out
         if len(body) > JOIN_LIMIT:
+            content = memoryview(body)  # a TypeError must come before the head is out
             self._transport.write(head)
-            self._transport.write(body)
+            self._transport.write(content)
         else:
             self._transport.write(head + body if body else head)
 
     def _can_go_on(self) -> bool:
-        """Whether the rest of the request's content can be expected and is short enough to be dropped."""
+        """Whether another request may follow this one.
+
+        While draining only those that are here already, since RFC 9112 section 9.6 has requests behind an announced
+        close ignored. Otherwise, if the rest of this one's content can be expected and is short enough to be dropped.
+        """
         if self.phase is HELD:
-            return True
+            return self.service.persistent or bool(self._pending)
         exchange = self.exchange
-        return self._remaining <= UNREAD_LIMIT and not (exchange is not None and exchange.expects_continue)
+        expected = exchange is None or not exchange.expects_continue
+        return self.service.persistent and expected and self._remaining <= UNREAD_LIMIT
 
     @staticmethod
     def _chunk(body: bytes, more: bool) -> bytes:
@@ -481,11 +499,11 @@ class Http1Connection(asyncio.Protocol):
                 raise OSError("the file is shorter than it was when its sending began")
             offset += len(piece)
             count -= len(piece)
+            if self.phase is CLOSED or self.phase is LINGER:
+                raise ClientDisconnected("the client is gone")
             self.send_body(piece, more or count > 0)
             if not self.writable:
                 await self.drain()
-            if self.phase is CLOSED:
-                raise ClientDisconnected("the client is gone")
 
     def send_informational(self, status: int, headers: Headers) -> None:
         if not self._old and self.phase is not CLOSED:
@@ -562,9 +580,12 @@ class Http1Connection(asyncio.Protocol):
             else:
                 self._close()
             return
+        if not self.writable:
+            # It reads more slowly than it asks: what it asked next waits, or the answers would pile up in memory.
+            return
         self.phase = HEAD
-        self.deadline = self.service.loop.time() + self.service.keep_alive
-        if self._read_paused:
+        self.deadline = NEVER if self._pending else self.service.loop.time() + self.service.keep_alive
+        if self._read_paused and len(self._pending) <= READ_AHEAD:
             self._resume_reading()
         if self._advancing:
             return
@@ -594,7 +615,10 @@ class Http1Connection(asyncio.Protocol):
     def _close_lingering(self) -> None:
         if self.phase is CLOSED:
             return
-        if self._eof or not self._transport.can_write_eof():
+        both_ways = self._transport.can_write_eof()
+        # TLS has no end of file of its own to send: there the client is left to see by itself that the response is
+        # whole, but only while its content is still coming.
+        if self._eof or not (both_ways or self.phase is CONTENT or self.phase is CHUNKS):
             self._close()
             return
         self.phase = LINGER
@@ -602,7 +626,8 @@ class Http1Connection(asyncio.Protocol):
         self._unread = 0
         self._pending = b""
         self.deadline = self.service.loop.time() + LINGER_SECONDS
-        self._transport.write_eof()
+        if both_ways:
+            self._transport.write_eof()
         self._resume_reading()
 
     def _close(self) -> None:
@@ -621,6 +646,10 @@ class Http1Connection(asyncio.Protocol):
 
     def cut(self) -> str | None:
         exchange = self.exchange
-        busy = None if exchange is None or exchange.phase is DONE else exchange.describe()
+        busy = None
+        if exchange is not None and exchange.phase is not DONE:
+            busy = exchange.describe()
+            # Before its task is cancelled, so that the application's end is taken for what it is.
+            exchange.disconnect()
         self._transport.abort()
         return busy
