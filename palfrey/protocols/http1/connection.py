@@ -584,7 +584,7 @@ class Http1Connection(asyncio.Protocol):
             # It reads more slowly than it asks: what it asked next waits, or the answers would pile up in memory.
             return
         self.phase = HEAD
-        self.deadline = NEVER if self._pending else self.service.loop.time() + self.service.keep_alive
+        self.deadline = self.service.loop.time() + self.service.keep_alive
         if self._read_paused and len(self._pending) <= READ_AHEAD:
             self._resume_reading()
         if self._advancing:
@@ -636,7 +636,10 @@ class Http1Connection(asyncio.Protocol):
     def expire(self) -> None:
         """The sweep's call when `deadline` has passed."""
         self.deadline = NEVER
-        if self.phase is HEAD and self._pending:
+        if self.phase is HEAD and self._pending and not self._searched:
+            # A pipelined request that waits for the next turn of the loop.
+            self.deadline = self.service.loop.time() + self.service.keep_alive
+        elif self.phase is HEAD and self._pending:
             log.info("Closed the connection from %s: its request head took too long", self._name())
             self._keep_alive = False
             self._say(408)

@@ -722,6 +722,30 @@ async def test_empty_lines_win_no_time():
 
 
 @looped
+async def test_an_empty_line_behind_a_request_leaves_the_keep_alive_time_as_it_is():
+    """Old clients send one behind a POST's content (RFC 9112 section 2.2)."""
+    driven = Driven(silent)
+    driven.feed(post(2) + b"hi\r\n")
+    await driven.idle()
+    assert driven.connection.deadline == pytest.approx(driven.loop.time() + 5, abs=0.5)
+    driven.expire()
+    assert driven.transport.closed
+
+
+@looped
+async def test_a_pipelined_request_that_waits_for_its_turn_is_not_late():
+    gate = Gate()
+    driven = Driven(gate.app)
+    driven.feed(GET + GET)
+    gate.open.set()
+    await driven.until(lambda: bool(driven.transport.writes))
+    if driven.connection.deadline != NEVER:
+        driven.expire()
+    await driven.idle()
+    assert [response.status for response in driven.responses()] == [200, 200]
+
+
+@looped
 async def test_no_deadline_while_the_application_works():
     gate = Gate()
     driven = Driven(gate.app)
