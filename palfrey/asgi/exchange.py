@@ -77,6 +77,7 @@ class Exchange:
         "_framing",
         "_remaining",
         "_stream",
+        "_trailers",
         "_trailers_due",
         "_waiters",
         "body_bytes",
@@ -108,6 +109,7 @@ class Exchange:
         self._framing = OPEN
         self._remaining = 0
         self._trailers_due = False
+        self._trailers: list[Header] | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
 
     # ---------------------------------------------------------------- from the protocol
@@ -148,13 +150,14 @@ class Exchange:
         """ASGI's receive: content as it arrives, then http.disconnect once the exchange is over."""
         if self.expects_continue:
             self.expects_continue = False
-            if self.phase is NEW or self.phase is HEADED:
+            if self.peer is THERE and (self.phase is NEW or self.phase is HEADED):
                 self._stream.send_informational(100, ())
         while True:
             content = self._content
             if content:
                 self._content = b""
-                self._stream.credit(len(content))
+                if self.phase is not DONE:  # after it the stream may carry another exchange, whose count this is not
+                    self._stream.credit(len(content))
                 return {"type": "http.request", "body": content, "more_body": not self._consume_eof()}
             if self._content_eof and self._consume_eof():
                 return {"type": "http.request", "body": b"", "more_body": False}
@@ -163,7 +166,7 @@ class Exchange:
             waiter = asyncio.get_running_loop().create_future()
             # Each has a future of its own: one task cancelled in receive() must not end another's wait. Applications
             # poll by such cancellations (Starlette's is_disconnected), so those that are over are let go.
-            self._waiters = [waiter, *(each for each in self._waiters or () if not each.done())]
+            self._waiters = [*(each for each in self._waiters or () if not each.done()), waiter]
             await waiter
 
     def _consume_eof(self) -> bool:
@@ -238,11 +241,13 @@ class Exchange:
         if self._framing is NONE:
             body = b""
         elif self._framing is DECLARED:
-            self._remaining -= len(body)
-            if self._remaining < 0:
-                raise ApplicationError(f"the content is {-self._remaining} bytes longer than its Content-Length")
-            if not more and self._remaining:
-                raise ApplicationError(f"the content is {self._remaining} bytes shorter than its Content-Length")
+            # Set only once it holds: an application that goes on after the error must not end up with a wrong length.
+            remaining = self._remaining - len(body)
+            if remaining < 0:
+                raise ApplicationError(f"the content is {-remaining} bytes longer than its Content-Length")
+            if not more and remaining:
+                raise ApplicationError(f"the content is {remaining} bytes shorter than its Content-Length")
+            self._remaining = remaining
         if body or not more:
             self._stream.send_body(body, more or self._trailers_due)
         self.body_bytes += len(body)
@@ -274,11 +279,11 @@ class Exchange:
     def _send_trailers(self, message: Message) -> None:
         if self.phase is not STREAMING or not self._trailers_due:
             raise ApplicationError("http.response.trailers was sent without trailers=True, or before the content")
-        if message.get("more_trailers", False):
-            raise ApplicationError("http.response.trailers in several messages are not supported: send them in one")
-        self._trailers_due = False
-        self._stream.send_trailers(message.get("headers", ()))
-        self._done()
+        self._trailers = [*(self._trailers or ()), *message.get("headers", ())]
+        if not message.get("more_trailers", False):
+            self._trailers_due = False
+            self._stream.send_trailers(self._trailers)
+            self._done()
 
     async def _send_path(self, path: str) -> None:
         """The http.response.pathsend extension: the file is the whole content."""
@@ -303,7 +308,7 @@ class Exchange:
         for name, value in self.response_headers:
             if name.lower() == b"content-length":
                 declared = _content_length(value, -1)
-                if declared != size and self.status != 304 and self.scope["method"] != "HEAD":
+                if declared != size and self.status not in {204, 304} and self.scope["method"] != "HEAD":
                     raise ApplicationError(f"Content-Length is {declared}, but the file has {size} bytes")
                 return
         self.response_headers = [*self.response_headers, (b"content-length", b"%d" % size)]

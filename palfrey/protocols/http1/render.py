@@ -109,7 +109,7 @@ class HeadRenderer:
                 seen = seen or set()
                 seen.add(lowered)
                 if lowered == b"connection":
-                    keep_alive = keep_alive and b"close" not in value.lower()
+                    keep_alive = b"close" not in value.lower() and keep_alive
                 elif lowered in (b"transfer-encoding", b"keep-alive"):
                     # Hop-by-hop framing is the server's business (RFC 9110 section 7.6.1).
                     continue

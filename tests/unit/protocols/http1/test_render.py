@@ -1,0 +1,158 @@
+"""Response heads: the default fields, whose word wins, framing and the connection's future, and the bounded cache."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from palfrey.asgi.stream import Framing, InvalidHeader
+from palfrey.protocols.http1.render import (
+    CACHED_LENGTH,
+    CACHED_LINES,
+    HeadRenderer,
+    encode_line,
+    render_informational,
+    status_line,
+)
+
+WHOLE, OPEN, DECLARED, NONE = Framing.WHOLE, Framing.OPEN, Framing.DECLARED, Framing.NONE
+
+
+def bare() -> HeadRenderer:
+    return HeadRenderer(False, False, ())
+
+
+def render(
+    renderer: HeadRenderer, headers=(), *, status=200, framing=WHOLE, length=5, keep_alive=True, old=False
+) -> tuple[list[bytes], bool, bool]:
+    head, chunked, keeps = renderer.render(status, headers, framing, length, keep_alive, old)
+    assert head.endswith(b"\r\n\r\n")
+    return head[:-4].split(b"\r\n"), chunked, keeps
+
+
+def test_default_fields():
+    lines, _, _ = render(HeadRenderer(True, True, [("X-Own", "1"), ("X-Own", "2")]))
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert lines[1] == b"server: palfrey"
+    assert lines[2:4] == [b"x-own: 1", b"x-own: 2"]
+    assert re.fullmatch(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", lines[4])
+    assert lines[5:] == [b"content-length: 5"]
+
+
+def test_defaults_that_are_switched_off():
+    assert render(bare())[0] == [b"HTTP/1.1 200 OK", b"content-length: 5"]
+
+
+@pytest.mark.parametrize("spelling", [b"server", b"Server", b"SERVER"])
+def test_the_applications_word_wins_whatever_its_case(spelling):
+    renderer = HeadRenderer(True, True, [("X-A", "ours")])
+    lines, _, _ = render(renderer, [(spelling, b"mine"), (b"DATE", b"today"), (b"x-a", b"theirs"), (b"X-A", b"too")])
+    assert lines == [
+        b"HTTP/1.1 200 OK",
+        spelling + b": mine",
+        b"DATE: today",
+        b"x-a: theirs",
+        b"X-A: too",
+        b"content-length: 5",
+    ]
+
+
+def test_the_users_server_and_date_take_the_place_of_ours():
+    lines, _, _ = render(HeadRenderer(True, True, [("Server", "mine"), ("Date", "never")]))
+    assert lines == [b"HTTP/1.1 200 OK", b"server: mine", b"date: never", b"content-length: 5"]
+
+
+def test_the_date_moves_with_the_tick(monkeypatch):
+    renderer = HeadRenderer(False, True, ())
+    monkeypatch.setattr("palfrey.protocols.http1.render.formatdate", lambda usegmt: "Fri, 01 Jan 2100 00:00:00 GMT")
+    assert b"2100" not in b"".join(render(renderer)[0])
+    renderer.tick()
+    assert b"date: Fri, 01 Jan 2100 00:00:00 GMT" in render(renderer)[0]
+
+
+@pytest.mark.parametrize(
+    ("framing", "keep_alive", "old", "tail", "chunked", "keeps"),
+    [
+        (WHOLE, True, False, [b"content-length: 5"], False, True),
+        (WHOLE, False, False, [b"content-length: 5", b"connection: close"], False, False),
+        (WHOLE, True, True, [b"content-length: 5", b"connection: keep-alive"], False, True),
+        (WHOLE, False, True, [b"content-length: 5", b"connection: close"], False, False),
+        (OPEN, True, False, [b"transfer-encoding: chunked"], True, True),
+        (OPEN, False, False, [b"transfer-encoding: chunked", b"connection: close"], True, False),
+        (OPEN, True, True, [b"connection: close"], False, False),
+        (NONE, True, False, [], False, True),
+        (DECLARED, True, False, [], False, True),
+    ],
+)
+def test_framing(framing, keep_alive, old, tail, chunked, keeps):
+    lines, is_chunked, stays = render(bare(), framing=framing, keep_alive=keep_alive, old=old)
+    assert lines[1:] == tail
+    assert (is_chunked, stays) == (chunked, keeps)
+
+
+@pytest.mark.parametrize("value", [b"close", b"Close", b"keep-alive, close"])
+def test_the_application_may_close(value):
+    lines, _, keeps = render(bare(), [(b"Connection", value)])
+    assert lines[1:] == [b"content-length: 5", b"connection: close"]
+    assert not keeps
+
+
+def test_hop_by_hop_fields_are_the_servers_business():
+    fields = [(b"Transfer-Encoding", b"gzip"), (b"keep-alive", b"timeout=1"), (b"connection", b"keep-alive")]
+    assert render(bare(), fields)[0] == [b"HTTP/1.1 200 OK", b"content-length: 5"]
+
+
+def test_a_204_says_no_length_and_a_304_may():
+    fields = [(b"Content-Length", b"9")]
+    assert render(bare(), fields, status=204, framing=NONE)[0] == [b"HTTP/1.1 204 No Content"]
+    assert render(bare(), fields, status=304, framing=NONE)[0] == [b"HTTP/1.1 304 Not Modified", b"Content-Length: 9"]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (b"x", b"a\r\nb: c"),
+        (b"x", b"a\nb"),
+        (b"x", b"a\rb"),
+        (b"x", b"a\x00"),
+        (b"", b"a"),
+        (b"a b", b"c"),
+        (b"a:", b"c"),
+        (b"a\r\n", b"c"),
+        (b"\xe9", b"c"),
+        ("x", b"a"),
+        (b"x", "a"),
+        (b"x", 1),
+        (b"server", b"a\r\nb: c"),
+        (b"date", "now"),
+    ],
+)
+def test_what_cannot_be_a_field_is_refused_each_time(pair):
+    renderer = HeadRenderer(True, True, ())
+    for _ in range(2):
+        with pytest.raises((InvalidHeader, TypeError)):
+            render(renderer, [pair])
+    with pytest.raises((InvalidHeader, TypeError)):
+        render_informational(103, [pair])
+
+
+def test_fields_may_be_lists():
+    assert render(bare(), [[b"a", b"b"], [b"a", b"b"]])[0][1:3] == [b"a: b", b"a: b"]
+
+
+def test_the_cache_is_bounded():
+    renderer = bare()
+    for number in range(3 * CACHED_LINES):
+        render(renderer, [(b"x", b"%d" % number)])
+        assert len(renderer._lines) <= CACHED_LINES
+    renderer = bare()
+    render(renderer, [(b"x", b"y" * (CACHED_LENGTH + 1))])
+    assert renderer._lines == {}
+
+
+def test_status_lines():
+    assert status_line(404) == b"HTTP/1.1 404 Not Found\r\n"
+    assert status_line(299) == b"HTTP/1.1 299 \r\n"
+    assert render_informational(103, [(b"link", b"</a>")]) == b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
+    assert encode_line(b"a", b"") == b"a: \r\n"
