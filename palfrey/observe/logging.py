@@ -185,9 +185,16 @@ class LogSetup:
         return sink.fileno() if isinstance(sink, Sink) and sink.fileno() >= 0 else STDERR
 
     def close(self) -> None:
-        """Writes what is left, giving slow readers a bounded time, and takes our handler away."""
+        """Writes what is left, giving slow readers a bounded time, and takes our handler away.
+
+        The last one to be closed leaves the loggers as an embedding program knows them.
+        """
         self.detach()
-        logging.getLogger(ROOT).removeHandler(self._handler)
+        root = logging.getLogger(ROOT)
+        root.removeHandler(self._handler)
+        if not root.handlers:
+            root.propagate = True
+            root.setLevel(logging.NOTSET)
         for sink in self._sinks:
             sink.close()
 

@@ -409,3 +409,14 @@ class TestLife:
     def test_no_event_loop_is_imported(self) -> None:
         script = "import sys, palfrey.observe.logging; sys.exit('asyncio' in sys.modules)"
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_closing_the_last_setup_leaves_the_loggers_as_they_were(tmp_path: Path) -> None:
+    root = logging.getLogger("palfrey")
+    first = configure(level="debug", errorlog=str(tmp_path / "one"), access_log=False)
+    second = configure(level="debug", errorlog=str(tmp_path / "two"), access_log=False)
+    first.close()
+    assert not root.propagate
+    second.close()
+    assert root.propagate
+    assert root.level == logging.NOTSET
