@@ -53,7 +53,10 @@ def loggers_as_before() -> Iterator[None]:
         logger.handlers[:] = handlers
         logger.setLevel(level)
         logger.propagate = propagate
-        logger.disabled = False
+    # `disable_existing_loggers` of the configurations that are tried here hits every other test's logger.
+    for other in [*logging.Logger.manager.loggerDict.values(), *loggers]:
+        if isinstance(other, logging.Logger):
+            other.disabled = False
 
 
 @pytest.fixture
