@@ -22,6 +22,9 @@ log = logging.getLogger("palfrey.error")
 
 SPEC = {"version": "3.0", "spec_version": "2.0"}
 
+CANCEL_PATIENCE = 0.5
+"""Seconds that the application's coroutine has to end once it is cancelled; one that will not is left behind."""
+
 
 class Phase(Enum):
     """Where the application is in its life."""
@@ -55,27 +58,33 @@ class Lifespan:
             return
         self.phase = Phase.STARTING
         failure = await self._ask("lifespan.startup")
-        if self.phase is not Phase.ENDED and failure is None:
-            self.phase = Phase.STARTED
-        elif failure is not None:
+        if failure is not None:
             # Starlette sends its whole traceback as the message; the last line of one says what happened.
             lines = failure.strip().splitlines() or ["it gave no reason"]
             detail = failure.rstrip() if len(lines) > 1 else ""
             raise LifespanError(f"the application's lifespan startup failed: {lines[-1]}", detail)
-        elif self._raised is not None and self._mode == "on":
+        if self.phase is Phase.ENDED:
+            self._ended_at_once()
+
+    def _ended_at_once(self) -> None:
+        """It ended instead of answering, or right after: no lifespan, or a failure where one is insisted on."""
+        if self._raised is not None and self._mode == "on":
             raise LifespanError(
                 f"the application's lifespan raised {type(self._raised).__name__} during startup",
                 "".join(traceback.format_exception(from_the_app(self._raised))).rstrip(),
             )
-        elif self._mode == "on":
+        if self._mode == "on":
             raise LifespanError("the application's lifespan ended during startup without an answer")
-        elif self._raised is not None:
+        if self._raised is not None:
             log.debug("The application seems to have no lifespan: it raised %r", self._raised)
 
     async def shutdown(self) -> None:
-        """Returns when the application has shut down, or failed to, which is logged; at once if it never started."""
+        """Returns when the application has shut down, or failed to, which is logged; at once if it never started.
+
+        Waits for the application without limit; a caller that gives up calls `cancel`.
+        """
         if self.phase is not Phase.STARTED:
-            await self._cancel()
+            await self.cancel()
             return
         self.phase = Phase.STOPPING
         failure = await self._ask("lifespan.shutdown")
@@ -84,7 +93,7 @@ class Lifespan:
         elif self._raised is not None:
             error = from_the_app(self._raised)
             log.error("The application's lifespan raised during shutdown", exc_info=error)
-        await self._cancel()
+        await self.cancel()
 
     async def _ask(self, kind: str) -> str | None:
         """Puts `kind` in; None when it was answered "complete" or the application ended, else the failure's text."""
@@ -114,14 +123,20 @@ class Lifespan:
         phase = "startup" if self.phase is Phase.STARTING else "shutdown"
         if kind not in (f"lifespan.{phase}.complete", f"lifespan.{phase}.failed"):
             raise RuntimeError(f"a lifespan application cannot send {kind!r} during {phase}")
-        self._settle(None if kind.endswith("complete") else str(message.get("message", "")))
+        complete = kind.endswith("complete")
+        if complete and self.phase is Phase.STARTING:
+            self.phase = Phase.STARTED
+        self._settle(None if complete else str(message.get("message", "")))
 
     def _settle(self, failure: str | None) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(failure)
 
-    async def _cancel(self) -> None:
+    async def cancel(self) -> None:
+        """Ends the application's coroutine, whatever it is at."""
         task = self._task
         if task is not None and not task.done():
             task.cancel()
-            await asyncio.wait((task,))
+            _, pending = await asyncio.wait((task,), timeout=CANCEL_PATIENCE)
+            if pending:
+                log.warning("The application's lifespan goes on although it was cancelled")

@@ -69,7 +69,7 @@ class Serving:
         try:
             await self._lifespan.startup()
         except BaseException:
-            await self._lifespan.shutdown()
+            await self._lifespan.cancel()
             raise
         self._acceptor.start()
         self._sweep()
@@ -135,5 +135,6 @@ class Serving:
             await asyncio.wait_for(self._lifespan.shutdown(), patience)
         except TimeoutError:
             log.error("The application's lifespan shutdown was given up after %.3g s", patience)
+            await self._lifespan.cancel()
         if self._sweeper is not None:
             self._sweeper.cancel()
