@@ -81,12 +81,18 @@ def _address(text: bytes) -> HostPort | None:
     host, port = text.decode("latin-1"), 0
     if host.startswith("["):
         host, _, rest = host[1:].partition("]")
-        port = int(rest[1:]) if rest[:1] == ":" and rest[1:].isascii() and rest[1:].isdigit() else 0
+        port = _port(rest[1:]) if rest[:1] == ":" else 0
     elif host.count(":") == 1:
         host, _, rest = host.partition(":")
-        port = int(rest) if rest.isascii() and rest.isdigit() else 0
+        port = _port(rest)
     try:
         ip_address(host)
     except ValueError:
         return None
-    return (host, port) if port < 65536 else None
+    return (host, port)
+
+
+def _port(text: str) -> int:
+    """0 for what is no port. Bounded before int(), which raises for numbers of thousands of digits."""
+    port = int(text) if len(text) <= 5 and text.isascii() and text.isdigit() else 0
+    return port if port < 65536 else 0
