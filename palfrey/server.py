@@ -7,6 +7,7 @@ that two of them can live in one process. `run` is the whole program: logs, sign
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib
 import os
 import signal
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from palfrey.asgi.load import load_app
 from palfrey.config.settings import Settings
 from palfrey.config.sources import from_arguments
-from palfrey.errors import EXIT_OK, ConfigError, PalfreyError
+from palfrey.errors import EXIT_OK, BindError, ConfigError, PalfreyError
+from palfrey.master.generations import tls_context
 from palfrey.observe.access import AccessLog
 from palfrey.observe.logging import configure
-from palfrey.system.sockets import Listener, open_listeners, parse_bind
+from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
 from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
 
@@ -44,25 +46,50 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """Where it listens, with real ports: `http://127.0.0.1:8000`."""
-        return [listener.url for listener in self.listeners]
+        secure = self.settings.ssl_certfile is not None or self.settings.ssl_context is not None
+        urls = [listener.url for listener in self.listeners]
+        return [url.replace("http://", "https://", 1) for url in urls] if secure else urls
 
     async def serve(self) -> None:
         """Starts, serves, and returns after `stop()` when all is drained.
 
-        Raises BindError, AppLoadError or LifespanError when it cannot start, with nothing left behind.
+        Raises ConfigError, BindError, AppLoadError or LifespanError when it cannot start, with nothing left behind.
+        Cancelling it is a stop at once.
         """
         settings = self.settings
         app = self._app or load_app(settings.app or "", settings.factory, settings.app_dir)
-        self.listeners = open_listeners([parse_bind(bind) for bind in settings.binds()], settings.backlog)
+        tls = tls_context(settings)
+        self.listeners = open_listeners(_addresses(settings), settings.backlog)
         try:
-            self._serving = Serving(settings, app, self.listeners, self._access)
-            await self._serving.start()
-            self.started.set()
-            await self._stopping.wait()
-            await self._end(self._serving)
+            serving = self._serving = Serving(settings, app, self.listeners, self._access, tls)
+            if await self._start(serving):
+                try:
+                    await self._stopping.wait()
+                    await self._end(serving)
+                except asyncio.CancelledError:
+                    serving.quit()
+                    await serving.close()
+                    raise
         finally:
             for listener in self.listeners:
                 listener.close(unlink=True)
+
+    async def _start(self, serving: Serving) -> bool:
+        """Starts, unless `stop()` comes before the application is ready; whether it serves."""
+        start = asyncio.ensure_future(serving.start())
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not start.done():
+                start.cancel()
+                await asyncio.wait((start,))
+        if start.cancelled():
+            return False
+        start.result()
+        self.started.set()
+        return True
 
     async def _end(self, serving: Serving) -> None:
         if not self._quitting:
@@ -78,6 +105,20 @@ class Server:
         self._stopping.set()
         if at_once and self._drain is not None:
             self._drain.cancel()
+
+
+def _addresses(settings: Settings) -> list[Address]:
+    """Where the settings say to listen. Raises BindError."""
+    addresses = []
+    for text in settings.binds():
+        try:
+            address = parse_bind(text)
+        except ValueError as error:
+            raise BindError(f"cannot listen on {error}") from None
+        if address.kind == "unix":
+            address = dataclasses.replace(address, mode=settings.socket_mode, owner=settings.socket_owner)
+        addresses.append(address)
+    return addresses
 
 
 def run(app: ASGIApp | str, **settings: Any) -> int:

@@ -31,6 +31,8 @@ PAUSE = 0.5
 """Seconds of not accepting after the process ran out of something that a connection needs."""
 TLS_HANDSHAKE_TIMEOUT = 30.0
 """Seconds; asyncio's default is 60, nginx's (client_header_timeout) 60, HAProxy's recommended 10."""
+TLS_SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that a client has to answer our close_notify; asyncio's default, 30, outlasts a whole graceful timeout."""
 
 # accept(2): these concern the one connection, which is gone already, or nothing at all.
 _NOTHING = (BlockingIOError, InterruptedError, ConnectionAbortedError, ConnectionResetError)
@@ -110,7 +112,9 @@ class Acceptor:
             self._cannot_accept(listener, error)
             return False
         sock.setblocking(False)
-        task = self._service.loop.create_task(self._adopt(sock, peer, listener))
+        # Named now: by the time that the task runs a draining worker has closed its listeners.
+        server = self._servers[listener.fileno()]
+        task = self._service.loop.create_task(self._adopt(sock, peer, server))
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
         return True
@@ -123,20 +127,24 @@ class Acceptor:
             self.stop()
             self._service.loop.call_later(PAUSE, self._start_again)
 
-    async def _adopt(self, sock: socket.socket, peer: object, listener: Listener) -> None:
+    async def _adopt(self, sock: socket.socket, peer: object, server: HostPort | None) -> None:
         client: HostPort | None = None
         if sock.family != socket.AF_UNIX and isinstance(peer, tuple):
             client = (peer[0], peer[1])
         loop = self._service.loop
         try:
-            server = self._servers[listener.fileno()] or _name(sock)
+            server = server or _name(sock)
             scheme = "https" if self._tls is not None else "http"
             connection = Http1Connection(self._service, client, server, scheme)
             if self._tls is None:
                 await loop.connect_accepted_socket(lambda: connection, sock)
             else:
                 await loop.connect_accepted_socket(
-                    lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT
+                    lambda: connection,
+                    sock,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT,
+                    ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT,
                 )
         except OSError as error:  # ssl.SSLError is one
             log.debug("A connection from %s ended before its first request: %s", client, error)

@@ -89,6 +89,8 @@ class InThread:
         self._access = access
         self._up = threading.Event()
         self.failure: BaseException | None = None
+        self.left_behind: list[str] = []
+        """Tasks that were still there when the server had ended."""
         self.loop = make_loop(settings.loop)
         self.server: Server
         self._thread = threading.Thread(target=self._run, name="palfrey server", daemon=True)
@@ -105,10 +107,20 @@ class InThread:
             self.failure = error
         finally:
             self._up.set()
+            self._clear()
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             asyncio.set_event_loop(None)
             self.loop.close()
+
+    def _clear(self) -> None:
+        """Ends the tasks that the server should have ended, and remembers them."""
+        left = asyncio.all_tasks(self.loop)
+        self.left_behind = [repr(task) for task in left]
+        for task in left:
+            task.cancel()
+        if left:
+            self.loop.run_until_complete(asyncio.wait(left, timeout=1))
 
     async def _serve(self) -> None:
         self.server = Server(self._settings, self._app, self._access)
@@ -117,6 +129,7 @@ class InThread:
             await self.server.serve()
         finally:
             announcement.cancel()
+            await asyncio.wait((announcement,))
 
     async def _announce(self) -> None:
         await self.server.started.wait()
@@ -199,6 +212,8 @@ def serving(app: ASGIApp, *, access: AccessLog | None = None, **settings: Any) -
         yield server
     finally:
         server.stop()
+    assert server.left_behind == []
+    assert server.failure is None
 
 
 # Applications -------------------------------------------------------------------------------------------------------
