@@ -81,10 +81,9 @@ class Server:
         try:
             await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            start.cancel()
             stop.cancel()
-            if not start.done():
-                start.cancel()
-                await asyncio.wait((start,))
+            await asyncio.wait((start, stop))
         if start.cancelled():
             return False
         start.result()

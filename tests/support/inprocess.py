@@ -34,7 +34,11 @@ def looped(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), PATIENCE))
+        async def within() -> None:
+            async with asyncio.timeout(PATIENCE):
+                await test(*args, **kwargs)
+
+        asyncio.run(within())
 
     return run
 

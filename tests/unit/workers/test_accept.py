@@ -1,0 +1,182 @@
+"""The acceptor by itself: what it does when there is nothing to be had, too much, or no room for it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from contextlib import asynccontextmanager
+
+import pytest
+
+from palfrey.config.settings import Settings
+from palfrey.observe.access import AccessLog
+from palfrey.protocols.service import Service
+from palfrey.system.sockets import Listener, open_listeners, parse_bind
+from palfrey.workers import accept
+from palfrey.workers.accept import BATCH, Acceptor
+from tests.support.inprocess import echo, logged, looped
+
+
+class Scripted:
+    """A listener whose accept() does what the test says, and then what the real one does."""
+
+    def __init__(self, real: Listener) -> None:
+        self._real = real
+        self.errors: list[OSError] = []
+        self.calls = 0
+        self.url = real.url
+        self.sock = self
+
+    family = socket.AF_INET
+
+    def accept(self):
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return self._real.sock.accept()
+
+    def fileno(self) -> int:
+        return self._real.fileno()
+
+    def getsockname(self):
+        return self._real.sock.getsockname()
+
+    def close(self, unlink: bool = False) -> None:
+        self._real.close(unlink)
+
+
+class Stage:
+    def __init__(self, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.service = Service(Settings(), echo, loop, AccessLog.off(), {}, None)
+        (real,) = open_listeners([parse_bind("127.0.0.1:0")], 128)
+        self.address = real.sock.getsockname()
+        self.listener = Scripted(real)
+        self.acceptor = Acceptor(self.service, [self.listener], None, limit)
+        self._clients: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(self.address)
+        self._clients.append(client)
+        return client
+
+    async def connections(self, count: int) -> None:
+        while len(self.service.connections) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    async def close(self) -> None:
+        self.acceptor.close()
+        for client in self._clients:
+            client.close()
+        if self.acceptor.adopting:
+            await asyncio.wait(self.acceptor.adopting)
+        for connection in list(self.service.connections):
+            connection.cut()
+        await self.service.wait_until_empty()
+
+
+@asynccontextmanager
+async def stage(limit: int = 0):
+    made = Stage(limit)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@looped
+async def test_nothing_is_accepted_before_start_or_after_stop():
+    async with stage() as made:
+        made.connect()
+        await asyncio.sleep(0.01)
+        assert made.listener.calls == 0
+        made.acceptor.start()
+        made.acceptor.start()
+        await made.connections(1)
+        made.acceptor.stop()
+        made.acceptor.stop()
+        calls = made.listener.calls
+        made.connect()
+        await asyncio.sleep(0.01)
+        assert made.listener.calls == calls
+
+
+@pytest.mark.parametrize("error", [ConnectionAbortedError(), ConnectionResetError(), InterruptedError()])
+@looped
+async def test_a_connection_that_is_gone_already_does_not_hide_the_next(error):
+    async with stage() as made:
+        made.listener.errors = [error, error]
+        with logged() as records:
+            made.connect()
+            made.acceptor.start()
+            await made.connections(1)
+        assert records.records == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+@looped
+async def test_out_of_descriptors_it_rests_and_says_so_once(number, monkeypatch):
+    monkeypatch.setattr(accept, "PAUSE", 0.02)
+    async with stage() as made:
+        made.listener.errors = [OSError(number, "no more")] * 3
+        with logged() as records:
+            made.connect()
+            made.acceptor.start()
+            await made.connections(1)
+        assert made.listener.calls <= 5, "it spins"
+        (line,) = records.errors
+        assert made.listener.url in line
+        assert "no more" in line
+
+
+@looped
+async def test_a_full_worker_rests_until_a_connection_goes():
+    async with stage(limit=3) as made:
+        clients = [made.connect() for _ in range(6)]
+        made.acceptor.start()
+        await made.connections(3)
+        await asyncio.sleep(0.02)
+        assert len(made.service.connections) == 3
+        for client in clients[:3]:
+            client.close()
+        while len(made.service.connections) < 3 or made.listener.calls < 6:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@looped
+async def test_one_turn_takes_a_bounded_number():
+    async with stage() as made:
+        for _ in range(3 * BATCH):
+            made.connect()
+        made.acceptor._ready(made.listener)
+        assert len(made.acceptor.adopting) == BATCH
+        made.acceptor.start()
+        await made.connections(3 * BATCH)
+
+
+@looped
+async def test_empty_takes_what_is_queued_and_its_connections_outlive_the_listener():
+    async with stage() as made:
+        for _ in range(3 * BATCH):
+            made.connect()
+        made.acceptor.empty(2 * BATCH)
+        assert len(made.acceptor.adopting) == 2 * BATCH
+        made.acceptor.empty(2 * BATCH)
+        made.acceptor.close()
+        await made.connections(3 * BATCH)
+
+
+@looped
+async def test_it_does_not_start_again_once_closed(monkeypatch):
+    monkeypatch.setattr(accept, "PAUSE", 0.01)
+    async with stage() as made:
+        made.listener.errors = [OSError(errno.EMFILE, "no more")]
+        with logged():
+            made.connect()
+            made.acceptor.start()
+            while not made.listener.calls:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        made.acceptor.close()
+        await asyncio.sleep(0.03)
+        assert made.listener.calls == 1

@@ -1,0 +1,155 @@
+"""The serving half of a worker by itself: startup, the sweep, and ends that an embedded server cannot show."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from palfrey.config.settings import Settings
+from palfrey.errors import LifespanError
+from palfrey.observe.access import AccessLog
+from palfrey.system.sockets import open_listeners, parse_bind
+from palfrey.workers import serving as module
+from palfrey.workers.serving import Serving
+from tests.support.inprocess import echo, logged, looped
+
+
+def lifespan(*, on_startup=None, on_shutdown=None):
+    """An application whose lifespan awaits these."""
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "lifespan"
+        await receive()
+        if on_startup is not None:
+            await on_startup()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if on_shutdown is not None:
+            await on_shutdown()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return app
+
+
+def make(app, on_sweep=None, **settings) -> Serving:
+    listeners = open_listeners([parse_bind("127.0.0.1:0")], 16)
+    made = Serving(Settings(**settings), app, listeners, AccessLog.off(), on_sweep=on_sweep)
+    made.address = listeners[0].sock.getsockname()  # type: ignore[attr-defined]
+    return made
+
+
+async def end(serving: Serving) -> None:
+    serving.quit()
+    await serving.close()
+
+
+def accepts(serving: Serving) -> bool:
+    return serving._acceptor._watching
+
+
+@looped
+async def test_nothing_is_accepted_before_startup_has_completed():
+    gate = asyncio.Event()
+    serving = make(lifespan(on_startup=gate.wait))
+    starting = asyncio.ensure_future(serving.start())
+    await asyncio.sleep(0.01)
+    assert not accepts(serving)
+    gate.set()
+    await starting
+    assert accepts(serving)
+    await end(serving)
+
+
+@looped
+async def test_a_failed_startup_leaves_nothing_running():
+    async def fail():
+        raise RuntimeError("why")
+
+    serving = make(lifespan(on_startup=fail), lifespan="on")
+    with pytest.raises(LifespanError):
+        await serving.start()
+    assert not accepts(serving)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    serving._acceptor.close()
+
+
+@looped
+async def test_a_startup_that_is_cancelled_leaves_nothing_running():
+    serving = make(lifespan(on_startup=asyncio.Event().wait))
+    starting = asyncio.ensure_future(serving.start())
+    await asyncio.sleep(0.01)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    serving._acceptor.close()
+
+
+@looped
+async def test_the_sweep_turns_and_ends_with_the_serving(monkeypatch):
+    monkeypatch.setattr(module, "SWEEP", 0.005)
+    beats = []
+    three = asyncio.Event()
+
+    def beat(which):
+        beats.append(which)
+        if len(beats) == 3:
+            three.set()
+
+    serving = make(lifespan(), on_sweep=beat)
+    await serving.start()
+    await three.wait()
+    assert set(beats) == {serving}
+    await end(serving)
+    count = len(beats)
+    await asyncio.sleep(0.02)
+    assert len(beats) == count
+
+
+@looped
+async def test_retiring_leaves_the_accept_queue_to_others():
+    serving = make(echo)
+    await serving.start()
+    serving._acceptor.stop()
+    with socket.create_connection(serving.address):
+        await serving.drain(last=False)
+        assert serving.service.requests == 0
+        assert not serving.service.connections
+    await serving.close()
+
+
+@looped
+async def test_a_shutdown_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(module, "SHUTDOWN_FLOOR", 0.05)
+    cancelled = []
+
+    async def hang():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(1)
+            raise
+
+    serving = make(lifespan(on_shutdown=hang), graceful_timeout=0)
+    await serving.start()
+    with logged() as records:
+        await serving.drain(last=True)
+        await serving.close()
+    assert "shutdown was given up after 0.05 s" in records.errors[0]
+    assert cancelled == [1]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@looped
+async def test_a_shutdown_that_fails_is_logged():
+    async def fail():
+        raise RuntimeError("why")
+
+    serving = make(lifespan(on_shutdown=fail))
+    await serving.start()
+    with logged() as records:
+        await end(serving)
+    assert "raised during shutdown" in records.errors[0]
+    assert "RuntimeError: why" in records.errors[0]
