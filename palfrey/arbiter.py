@@ -20,12 +20,12 @@ import selectors
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from palfrey.config.hooks import ServerView, call_hook
 from palfrey.config.sources import Resolved
-from palfrey.errors import PalfreyError
+from palfrey.errors import EXIT_ERROR, PalfreyError
 from palfrey.master.actions import (
     Abort,
     Action,
@@ -45,6 +45,7 @@ from palfrey.master.actions import (
 from palfrey.master.announce import Voice
 from palfrey.master.generations import Generation
 from palfrey.master.logs import configure_logs, same_logs
+from palfrey.master.records import Departure
 from palfrey.master.roster import Roster
 from palfrey.master.signals import Command
 from palfrey.master.spawn import ENTRY, Child, Spawner, SpawnError, worker_view
@@ -55,9 +56,11 @@ from palfrey.system import process
 POOL = "app"
 """The application's workers: the one pool there is so far."""
 OVERSLEPT = 2.0
-"""Seconds by which the selector may return late before it is taken for a pause of this very process."""
+"""Seconds by which a plan's deadline may be missed before it is taken for a pause of this very process."""
 AFTER_AN_ERROR = 1.0
 """Seconds until planning is tried again after an error of our own."""
+LAST_ERRORS = 3
+"""Turns in a row that may fail once a stop was ordered: an operator must not need SIGKILL."""
 STEPS = 100
 """Plans carried out in one turn of the loop, more than any event needs: an endless chain would be an error of ours."""
 
@@ -73,9 +76,12 @@ class Arbiter:
         self._selector: selectors.BaseSelector
         self._voice: Voice
         self._wake: float | None = 0.0
+        self._planned_at = time.monotonic()
         self._count: int | None = None
         """Of workers wanted, as the log and the hook nworkers_changed were last told."""
         self._status: int | None = None
+        self._errors = 0
+        """Turns of the loop that failed, in a row."""
         self._acts: dict[type[Action], Callable[[Any], None]] = {
             Spawn: self._spawn,
             Retire: self._tell,
@@ -113,31 +119,36 @@ class Arbiter:
         self._voice.starts(generation)
 
     def _turn(self) -> None:
-        try:
-            self._wait()
-            self._reap()
-            self._plan_and_act()
-            self._tell_count()
-        except Exception:
-            self._log.exception("An error of Palfrey's own in the arbiter; please report it. The service goes on")
+        """Each step and each event by itself: an error in one must not lose the others."""
+        went_well = [self._safely(step) for step in (self._wait, self._reap, self._plan_and_act, self._tell_count)]
+        self._errors = 0 if all(went_well) else self._errors + 1
+        if self._errors:
             self._wake = time.monotonic() + AFTER_AN_ERROR
+        if self._errors > LAST_ERRORS and self._roster.ending:
+            self._log.critical("Ending in spite of errors; workers that are left drain and end by themselves")
+            self._status = EXIT_ERROR
         self._house.logs.flush()
+
+    def _safely(self, step: Callable[..., None], *arguments: object) -> bool:
+        """Run it; an error of ours is logged, and False."""
+        try:
+            step(*arguments)
+        except Exception:
+            self._log.exception("An error of Palfrey's own in the arbiter, please report it; the service goes on")
+            return False
+        return True
 
     # Wait and hear
 
     def _wait(self) -> None:
-        began = time.monotonic()
-        timeout = None if self._wake is None else max(0.0, self._wake - began)
+        timeout = None if self._wake is None else max(0.0, self._wake - time.monotonic())
         happened = self._selector.select(timeout)
-        now = time.monotonic()
-        if timeout is not None and now - began > timeout + OVERSLEPT:
-            self._roster.resumed(now)
         for key, _ in happened:
             if isinstance(key.data, Child):
-                self._hear(key.data)
+                self._safely(self._hear, key.data)
         for command in self._house.inbox.take():
             self._log.debug("Received %s", command.name)
-            getattr(self, f"_on_{command.handler}")(command)
+            self._safely(getattr(self, f"_on_{command.handler}"), command)
 
     def _hear(self, child: Child) -> None:
         """Take what a worker reports; at the end of its channel, stop listening."""
@@ -231,28 +242,22 @@ class Arbiter:
     # Reap
 
     def _reap(self) -> None:
-        for pid, status in self._exits():
+        for pid, status in self._spawner.exits():
             child = self._spawner.children.get(pid)
             if child is None:
                 continue
-            self._hear(child)  # its last words come before its death
+            self._safely(self._hear, child)  # its last words come before its death
             self._listen_no_more(child)  # a process of its own may still hold the other end
             departure = self._roster.exited(pid, status, time.monotonic())
-            if departure is not None:
-                self._voice.departs(child, departure, ending=self._roster.ending)
-            generations = self._house.generations
-            self._hook("child_exit", self._server(), worker_view(child, generations[child.generation], self._server()))
+            self._safely(self._take_leave, child, departure)
             self._spawner.release(child)
-            generations.forget({child.generation for child in self._spawner.children.values()})
+            self._house.generations.forget({child.generation for child in self._spawner.children.values()})
 
-    def _exits(self) -> Iterator[tuple[int, int]]:
-        """(pid, wait status) of our children that have ended; as process 1, of orphans that became ours, too."""
-        for pid in list(self._spawner.children):
-            exit_seen = _wait_for(pid)
-            if exit_seen is not None:
-                yield exit_seen
-        while os.getpid() == 1 and (exit_seen := _wait_for(-1)) is not None:
-            yield exit_seen
+    def _take_leave(self, child: Child, departure: Departure | None) -> None:
+        if departure is not None:
+            self._voice.departs(child, departure, ending=self._roster.ending)
+        server = self._server()
+        self._hook("child_exit", server, worker_view(child, self._house.generations[child.generation], server))
 
     # Plan and act
 
@@ -260,7 +265,7 @@ class Arbiter:
         for child in self._spawner.children.values():
             self._roster.beat(child.pid, child.row.heartbeat)
         for _ in range(STEPS):
-            actions = self._roster.plan(time.monotonic())
+            actions = self._roster.plan(self._time_to_plan())
             for action in actions:
                 self._act(action)
             if self._status is not None or len(actions) == 1:
@@ -268,15 +273,19 @@ class Arbiter:
         self._log.error("An error of Palfrey's own: the plan has no end: %s", actions)
         self._wake = time.monotonic() + AFTER_AN_ERROR
 
+    def _time_to_plan(self) -> float:
+        """Now; and if that is much later than the last plan foresaw, this process has been stopped for a while."""
+        now = time.monotonic()
+        if self._wake is not None and now > max(self._wake, self._planned_at) + OVERSLEPT:
+            self._roster.resumed(now)
+        self._planned_at = now
+        return now
+
     def _act(self, action: Action) -> None:
         """Carry it out. What raises counts as done, so that the loop does not hang on it."""
         self._roster.did(action, time.monotonic())
-        try:
-            self._acts[type(action)](action)
-        except Exception as error:
-            self._log.exception("An error of Palfrey's own: %s could not be carried out; please report it", action)
-            if isinstance(action, Spawn):
-                self._roster.spawn_failed(action, f"could not be started: {error!r}", time.monotonic())
+        if not self._safely(self._acts[type(action)], action) and isinstance(action, Spawn):
+            self._roster.spawn_failed(action, "could not be started for an error of Palfrey's own", time.monotonic())
 
     def _spawn(self, action: Spawn) -> None:
         generations = self._house.generations
@@ -384,15 +393,6 @@ class Arbiter:
         self._selector.close()
         self._house.shed()
         process.close_fds(listener.sock.detach() for listener in self._house.generations.others(generation.number))
-
-
-def _wait_for(target: int) -> tuple[int, int] | None:
-    """waitpid(2) without waiting: (pid, status), or None while there is nothing."""
-    try:
-        pid, status = os.waitpid(target, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return (pid, status) if pid else None
 
 
 _REPORTS: dict[str, Callable[[Arbiter, Child, dict[str, Any]], None]] = {

@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -110,6 +110,15 @@ class Spawner:
         self.children[child.pid] = child
         return child
 
+    def exits(self) -> Iterator[tuple[int, int]]:
+        """(pid, wait status) of our children that have ended; as process 1, of orphans that became ours, too."""
+        for pid in list(self.children):
+            exit_seen = _wait_for(pid)
+            if exit_seen is not None:
+                yield exit_seen
+        while os.getpid() == 1 and (exit_seen := _wait_for(-1)) is not None:
+            yield exit_seen
+
     def release(self, child: Child) -> None:
         """The child has been reaped: free what it had."""
         del self.children[child.pid]
@@ -188,6 +197,15 @@ class Spawner:
                 tls=generation.tls,
             )
         )
+
+
+def _wait_for(target: int) -> tuple[int, int] | None:
+    """waitpid(2) without waiting: (pid, status), or None while there is nothing."""
+    try:
+        pid, status = os.waitpid(target, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return (pid, status) if pid else None
 
 
 def worker_view(child: Child, generation: Generation, server: ServerView) -> WorkerView:

@@ -74,6 +74,7 @@ class Server:
     ) -> None:
         self.lines: list[str] = []
         """All output so far, standard error and output mixed."""
+        self.cwd = cwd
         self._seen = 0
         self._rest = b""
         self._process = subprocess.Popen(
