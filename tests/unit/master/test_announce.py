@@ -1,0 +1,98 @@
+"""What people are told, word by word where the words matter."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import pytest
+
+from palfrey import __version__
+from palfrey.config.sources import from_arguments
+from palfrey.master.announce import Voice, banner, loop_name, parser_name
+from palfrey.master.generations import Generation
+from palfrey.master.records import Departure, Terms, Worker
+
+
+class Logs:
+    """Stands in for LogSetup: only its error logger is asked for."""
+
+    error = logging.getLogger("test.announce")
+
+
+def generation(**settings: Any) -> Generation:
+    made = from_arguments({"app": "main:app", **settings}, os.getcwd())
+    return Generation(1, made.settings, {}, [], None, ("http://127.0.0.1:8000", "unix:/run/x.sock"))
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def voice(told: list[str], caplog: pytest.LogCaptureFixture) -> Voice:
+    caplog.set_level(logging.DEBUG)
+    return Voice(Logs(), told.append)  # type: ignore[arg-type]
+
+
+def test_the_banner_has_version_loop_parser_workers_and_every_address() -> None:
+    first, *addresses = banner(generation(workers=2, loop="asyncio"))
+    assert first.startswith(f"Palfrey {__version__} on CPython 3.")
+    assert first.endswith(", asyncio, httptools: starting 2 workers of main:app")
+    assert [line.split(" (")[0] for line in addresses] == [
+        "Listening on http://127.0.0.1:8000",
+        "Listening on unix:/run/x.sock",
+    ]
+
+
+def test_auto_is_resolved_without_an_import() -> None:
+    assert loop_name(generation().settings) == "uvloop"
+    assert parser_name(generation().settings) == "httptools"
+
+
+def test_serving_is_a_warning_when_somebody_is_missing(voice: Voice, told: list[str], caplog: Any) -> None:
+    voice.serves(2, 3, 4, None)
+    voice.serves(3, 4, 4, 77)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "Generation 2 serves with 3 of 4 workers"),
+        ("INFO", "Generation 3 serves with 4 of 4 workers"),
+    ]
+    assert told == [
+        "READY=1\nSTATUS=Generation 2 serves with 3 of 4 workers",
+        "READY=1\nMAINPID=77\nSTATUS=Generation 3 serves with 4 of 4 workers",
+    ]
+
+
+def test_a_refusal_is_one_block_and_says_that_the_old_serves_on(voice: Voice, told: list[str], caplog: Any) -> None:
+    voice.refuses("the import failed", "Traceback\nNameError\n", 4)
+    (record,) = caplog.records
+    assert record.message == (
+        "Reload refused: the import failed\nTraceback\nNameError\n"
+        "Generation 4 serves on as before; mend it and send HUP again"
+    )
+    assert told[0].startswith("READY=1\n")
+
+
+def test_giving_up_is_told_on_the_terminal_where_the_log_is_elsewhere(voice: Voice, capsys: Any) -> None:
+    voice.gives_up("no such module", "Traceback", on_terminal=False)
+    assert capsys.readouterr().err == ""
+    voice.gives_up("no such module", "Traceback", on_terminal=True)
+    assert capsys.readouterr().err == "palfrey: no such module\nTraceback\n"
+
+
+@pytest.mark.parametrize(
+    ("retry_in", "failures", "said"),
+    [
+        (0.0, 1, "Worker 2 (9) was killed by SIGSEGV; its slot is filled again at once"),
+        (2.04, 4, "Worker 2 (9) was killed by SIGSEGV, 4 failures in a row; its slot is filled again in 2.0 s"),
+    ],
+)
+def test_a_surprising_exit_is_an_error(voice: Voice, caplog: Any, retry_in: float, failures: int, said: str) -> None:
+    worker = Worker(9, "app", 1, 1, Terms(1), 0.0)
+    child: Any = type("Child", (), {"label": "worker 2", "pid": 9})
+    voice.departs(child, Departure(worker, "was killed by SIGSEGV", False, retry_in, failures), ending=False)
+    voice.departs(child, Departure(worker, "exited with status 0", True, 0.0, 0), ending=False)
+    voice.departs(child, Departure(worker, "was killed by SIGKILL", False, 0.0, 1), ending=True)
+    assert [record.message for record in caplog.records if record.levelno > logging.DEBUG] == [said]

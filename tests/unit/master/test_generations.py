@@ -1,0 +1,159 @@
+"""Which listeners are shared, opened and closed as generations come and go."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palfrey.config.sources import Resolved, from_arguments, resolve
+from palfrey.errors import BindError, ConfigError
+from palfrey.master.generations import Generation, Generations, asked_for, unreloadable
+
+
+@pytest.fixture
+def generations() -> Iterator[Generations]:
+    them = Generations()
+    yield them
+    them.close()
+
+
+def resolved(**settings: Any) -> Resolved:
+    return from_arguments({"app": "main:app", **({"bind": "127.0.0.1:0"} | settings)}, os.getcwd())
+
+
+def is_open(generation: Generation) -> list[bool]:
+    return [listener.fileno() >= 0 for listener in generation.listeners]
+
+
+def test_the_first_is_current_and_says_where_it_listens(generations: Generations) -> None:
+    assert not generations.begun
+    first = generations.first(resolved(workers=3, timeout=7))
+    assert generations.begun
+    assert generations.current is first is generations[1]
+    assert first.urls[0].startswith("http://127.0.0.1:")
+    assert not first.urls[0].endswith(":0")
+    assert (first.terms.workers, first.terms.timeout) == (3, 7)
+
+
+def test_an_address_that_stays_keeps_its_socket(generations: Generations) -> None:
+    first = generations.first(resolved())
+    second, stay = generations.propose(resolved(workers=2))
+    assert stay == []
+    assert second.listeners == first.listeners
+    generations.adopt(second.number)
+    assert generations.current is second
+    assert is_open(second) == [True]
+    assert not first.parting
+
+
+def test_an_address_that_goes_is_closed_at_adoption_and_its_workers_part(
+    generations: Generations, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old.sock", tmp_path / "new.sock"
+    first = generations.first(resolved(bind=[f"unix:{old}", "127.0.0.1:0"]))
+    second, _ = generations.propose(resolved(bind=["127.0.0.1:0", f"unix:{new}"]))
+    assert is_open(first) == [True, True]
+    assert new.exists()
+    assert generations.others(second.number) == [first.listeners[0]]
+    assert generations.others(first.number) == [second.listeners[1]]
+    generations.adopt(second.number)
+    assert is_open(first) == [False, True]
+    assert not old.exists()
+    assert first.parting
+    assert not second.parting
+
+
+def test_a_refused_one_leaves_nothing(generations: Generations, tmp_path: Path) -> None:
+    new = tmp_path / "new.sock"
+    first = generations.first(resolved())
+    second, _ = generations.propose(resolved(bind=["127.0.0.1:0", f"unix:{new}"]))
+    generations.refuse(second.number)
+    assert generations.current is first
+    assert is_open(first) == [True]
+    assert not new.exists()
+
+
+def test_a_superseded_one_leaves_nothing_either(generations: Generations, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.sock", tmp_path / "two.sock"
+    generations.first(resolved())
+    second, _ = generations.propose(resolved(bind=f"unix:{one}"))
+    third, _ = generations.propose(resolved(bind=f"unix:{two}"))
+    assert not one.exists()
+    generations.refuse(second.number)
+    assert two.exists(), "the refusal of a superseded one is no news"
+    generations.adopt(third.number)
+    assert is_open(third) == [True]
+
+
+def test_what_cannot_be_opened_changes_nothing(generations: Generations, tmp_path: Path) -> None:
+    first = generations.first(resolved())
+    port = first.urls[0].rpartition(":")[2]
+    with pytest.raises(BindError, match=port):
+        generations.propose(resolved(bind=[f"127.0.0.1:{port}", f"unix:{tmp_path}/new.sock"]))
+    assert generations.current is first
+    assert is_open(first) == [True]
+    assert not (tmp_path / "new.sock").exists()
+    with pytest.raises(BindError, match="cannot listen on '::1'"):
+        generations.propose(resolved(bind="::1"))
+
+
+def test_settings_that_need_a_new_start_keep_their_values(generations: Generations) -> None:
+    generations.first(resolved(umask=0o22))
+    second, stay = generations.propose(resolved(umask=0o27, workers=5))
+    assert stay == ["umask"]
+    assert (second.settings.umask, second.settings.workers) == (0o22, 5)
+    assert unreloadable(second.settings, second.settings) == []
+
+
+def test_generations_without_workers_are_forgotten(generations: Generations) -> None:
+    generations.first(resolved())
+    for number in (2, 3, 4):
+        generations.propose(resolved())
+        if number < 4:
+            generations.adopt(number)
+    generations.forget({2})
+    assert [number for number in (1, 2, 3, 4) if number in generations._known] == [2, 3, 4]
+
+
+def test_systemds_sockets_serve_where_nobody_asks_for_others() -> None:
+    silent = resolve({"app": "main:app"}, {}, os.sep)
+    asking = resolve({"app": "main:app", "port": "0"}, {}, os.sep)
+    assert not asked_for(silent)
+    assert asked_for(asking)
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as handed:
+        port = handed.getsockname()[1]
+        generations = Generations([(os.dup(handed.fileno()), "web")])
+        first = generations.first(silent)
+        assert first.urls == (f"http://127.0.0.1:{port}",)
+        second, _ = generations.propose(silent)
+        assert second.listeners == first.listeners
+        generations.close()
+
+
+def test_tls_is_made_before_any_fork_and_shows_in_the_url(generations: Generations) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    seen = []
+
+    def hook(config: Any, default: Any) -> ssl.SSLContext:
+        seen.append(config.workers)
+        return context
+
+    first = generations.first(resolved(workers=4, ssl_context=hook))
+    assert first.tls is context
+    assert seen == [4]
+    assert first.urls[0].startswith("https://127.0.0.1:")
+
+
+def test_a_tls_hook_that_raises_is_a_setting_that_does_not_fit(generations: Generations) -> None:
+    def hook(config: Any, default: Any) -> None:
+        raise OSError("no token")
+
+    with pytest.raises(ConfigError, match="the hook ssl_context raised OSError: no token"):
+        generations.first(resolved(ssl_context=hook))

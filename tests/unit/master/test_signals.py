@@ -1,0 +1,102 @@
+"""Signals are recorded in order, wake a selector, and are given back; a child sheds them."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from palfrey import arbiter
+from palfrey.master.signals import IN_A_WORKER, SIGNALS, Inbox, blocked
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    box = Inbox()
+    box.install()
+    yield box
+    box.uninstall()
+
+
+def send(*signums: int) -> None:
+    for signum in signums:
+        signal.raise_signal(signum)
+
+
+def test_every_row_has_its_method_in_the_arbiter() -> None:
+    for command in SIGNALS:
+        assert callable(getattr(arbiter.Arbiter, f"_on_{command.handler}"))
+    assert len({command.signum for command in SIGNALS}) == len(SIGNALS)
+
+
+def test_what_arrives_is_taken_in_order_and_once(inbox: Inbox) -> None:
+    send(signal.SIGTTIN, signal.SIGHUP, signal.SIGTTIN)
+    assert [command.name for command in inbox.take()] == ["SIGTTIN", "SIGHUP", "SIGTTIN"]
+    assert inbox.take() == []
+
+
+def test_it_wakes_a_selector_until_taken(inbox: Inbox) -> None:
+    assert select.select([inbox], [], [], 0)[0] == []
+    send(signal.SIGTERM)
+    assert select.select([inbox], [], [], 5)[0] == [inbox]
+    inbox.take()
+    assert select.select([inbox], [], [], 0)[0] == []
+
+
+def test_a_flood_is_not_lost(inbox: Inbox, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3000):
+        send(signal.SIGUSR1)
+    assert len(inbox.take()) == 3000
+    assert capfd.readouterr().err == ""
+
+
+def test_blocked_holds_back(inbox: Inbox) -> None:
+    with blocked():
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert inbox.take() == []
+    assert [command.handler for command in inbox.take()] == ["reload"]
+
+
+def test_uninstall_gives_back_what_was() -> None:
+    before = {command.signum: signal.getsignal(command.signum) for command in SIGNALS}
+    box = Inbox()
+    box.install()
+    assert signal.getsignal(signal.SIGTERM) != before[signal.SIGTERM]
+    box.uninstall()
+    assert {command.signum: signal.getsignal(command.signum) for command in SIGNALS} == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_child_sheds_everything(inbox: Inbox) -> None:
+    waking = inbox.fileno()
+    with blocked():
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                inbox.shed()
+                right = all(signal.getsignal(signum) == wanted for signum, wanted in IN_A_WORKER.items())
+                try:
+                    os.fstat(waking)
+                except OSError:
+                    status = 0 if right and signal.set_wakeup_fd(-1) == -1 else 2
+            finally:
+                os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_signal_for_a_child_that_was_just_forked_meets_its_own_dispositions(inbox: Inbox) -> None:
+    with blocked():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
+                inbox.shed()
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            finally:
+                os._exit(0)  # not reached: the INT is ignored, the TERM ends it
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
