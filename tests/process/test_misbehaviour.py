@@ -39,8 +39,7 @@ def test_orders_arrive(fake: FakeStart) -> None:
     server.signal(signal.SIGUSR1)
     server.wait_for_each("fake 1 of 1: reopen", "fake 2 of 1: reopen")
     server.signal(signal.SIGHUP)
-    server.wait_for_each("fake 1 of 1: retire", "fake 2 of 1: retire")
-    server.wait_for("Generation 2 serves")
+    server.wait_for_each("fake 1 of 1: retire", "fake 2 of 1: retire", "Generation 2 serves")
     server.signal(signal.SIGTERM)
     server.wait_for_each("fake 1 of 2: stop", "fake 2 of 2: stop")
     assert server.wait() == 0
@@ -63,7 +62,7 @@ def test_and_on_a_fast_stop_sooner(fake: FakeStart) -> None:
 
 
 def test_a_worker_that_closes_its_channel_is_replaced_and_ended_by_signal(fake: FakeStart) -> None:
-    server = fake("mute", patch=SHORT)
+    server = fake("mute", "graceful_timeout=1", patch=SHORT)
     first = server.wait_for(r"Worker 1 \((\d+)\) is ready")[1]
     server.wait_for(r"Worker 1 \(\d+\) is ready")
     server.wait_for(rf"Worker 1 \({first}\) has its successor: retires")
