@@ -155,6 +155,13 @@ class Driven:
         await self.until(lambda: not self.service.running and not self.connection._pending)
         await self.settle(3)
 
+    async def idle_or_waiting(self) -> None:
+        """Returns when nothing changes any more: applications may be left that wait for the client."""
+        before: tuple[int, int, bool] | None = None
+        while before != (now := (self.service.requests, len(self.transport.writes), self.over)):
+            before = now
+            await self.settle()
+
     def responses(self, *methods: str) -> list[Response]:
         return read_all(self.transport.data, methods)
 

@@ -56,6 +56,9 @@ connection can go on; with more to come it is closed (nginx drops any amount, No
 LINGER_BYTES = 1 << 20
 LINGER_SECONDS = 5.0
 """nginx's lingering_timeout. The sweep looks once a second."""
+TURN_REQUESTS = 64
+"""Pipelined requests that are begun in one turn of the loop, where their application never waits: one read can hold
+thousands, and the other connections wait meanwhile."""
 JOIN_LIMIT = 1 << 17
 """Larger content is written on its own rather than copied behind its head."""
 HALF_CLOSED_GRACE = 1.0
@@ -171,7 +174,7 @@ class Http1Connection(asyncio.Protocol):
             if self.phase is HEAD and self._pending:
                 # Pipelined requests that wait for their turn are still served.
                 self._go_on()
-            if self.exchange is None and self.phase is not HELD:
+            if self.exchange is None and self.phase is not HELD and (self._searched or not self._pending):
                 self._close()
         elif self.phase is HELD:
             self._grant_grace(exchange)
@@ -222,6 +225,7 @@ class Http1Connection(asyncio.Protocol):
     def _advance(self, data: bytes) -> None:
         """Takes what bytes there are as far as they go: the rest of a request, and those behind it in turn."""
         self._advancing = True
+        begun = 0
         try:
             while data and self.phase is not CLOSED:
                 phase = self.phase
@@ -242,6 +246,11 @@ class Http1Connection(asyncio.Protocol):
                     self._pending = data
                     self._start(self.exchange)
                     data, self._pending = self._pending, b""
+                    begun += 1
+                    if begun == TURN_REQUESTS and data and self.phase is HEAD:
+                        self._hold(data)
+                        self.service.loop.call_soon(self._go_on)
+                        return
         except ProtocolError as error:
             self._refuse(error)
         finally:
@@ -431,11 +440,13 @@ class Http1Connection(asyncio.Protocol):
         log.warning("Refused a request from %s: %s", self._name(), error)
         exchange, self.exchange = self.exchange, None
         self._keep_alive = False
-        if exchange is None or exchange.phase is NEW or exchange.phase is HEADED:
+        unanswered = exchange is None or exchange.phase is NEW or exchange.phase is HEADED
+        if unanswered:
             self._say(error.status)
         if exchange is not None and exchange.phase is not DONE:
             # Its application has a part of a request that will never be whole: it learns that the client is gone.
-            exchange.status = exchange.status or error.status
+            if unanswered:
+                exchange.status = error.status
             self._account(exchange)
             exchange.disconnect()
         self._close_lingering()
@@ -643,6 +654,9 @@ class Http1Connection(asyncio.Protocol):
             log.info("Closed the connection from %s: its request head took too long", self._name())
             self._keep_alive = False
             self._say(408)
+            self._close_lingering()
+        elif self.phase is CONTENT or self.phase is CHUNKS:
+            # The rest of what nobody wanted takes too long. Its sender may not have read the answer yet.
             self._close_lingering()
         else:
             self._close()

@@ -633,6 +633,25 @@ async def test_every_request_is_logged_once():
 
 
 @looped
+async def test_a_request_that_turns_out_malformed_is_logged_with_what_its_client_saw():
+    @http
+    async def app(scope, receive, send):
+        await send(start(201))
+        await read_body(receive)
+
+    raw = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    access = Noted()
+    driven = Driven(app, access=access)
+    with logged():
+        driven.feed(raw)
+        await driven.settle()
+        driven.feed(b"nonsense\r\n")
+        await driven.settle()
+    assert [response.status for response in driven.responses()] == [400]
+    assert [line[4] for line in access.lines] == [400]
+
+
+@looped
 async def test_a_request_whose_client_leaves_is_logged_once():
     @http
     async def app(scope, receive, send):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 import tracemalloc
 
 import pytest
 
 from palfrey.protocols.http1 import connection as module
-from palfrey.protocols.http1.connection import CONTENT_AHEAD, LINGER_BYTES, READ_AHEAD, UNREAD_LIMIT
+from palfrey.protocols.http1.connection import CONTENT_AHEAD, LINGER_BYTES, READ_AHEAD, TURN_REQUESTS, UNREAD_LIMIT
 from palfrey.protocols.service import NEVER
 from tests.support.driven import Driven
 from tests.support.inprocess import echo, http, logged, looped, read_body, respond, seen
@@ -68,6 +69,24 @@ async def test_hundreds_of_pipelined_requests_in_one_read_are_answered_in_order(
     assert [response.body for response in driven.responses()] == [b"/%d" % number for number in range(count)]
     assert not driven.over
     assert driven.connection.deadline < NEVER
+
+
+@pytest.mark.parametrize("eof", [False, True])
+@looped
+async def test_one_read_full_of_requests_leaves_the_loop_to_others(eof):
+    """Where nothing in an application waits (3.12 and newer), thousands would be served in one turn."""
+    driven = Driven(silent)
+    driven.feed(GET * 1000)
+    if eof:
+        driven.feed_eof()
+    served = []
+    while not served or served[-1] < 1000:
+        served.append(len(driven.transport.writes))
+        await asyncio.sleep(0)
+    assert max(after - before for before, after in itertools.pairwise([0, *served])) <= 2 * TURN_REQUESTS
+    await driven.idle()
+    assert len(driven.responses()) == 1000
+    assert driven.transport.closed is eof
 
 
 @looped
@@ -665,6 +684,19 @@ async def test_a_read_full_of_empty_lines_is_skipped_at_once():
 
 
 # Deadlines ----------------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_content_that_nobody_takes_and_that_never_ends():
+    """Its sender may not have read the answer yet, which a plain close would take away from it."""
+    driven = Driven(silent)
+    driven.feed(post(1000))
+    await driven.idle()
+    driven.expire()
+    assert driven.transport.ended
+    assert not driven.transport.closed
+    driven.expire()
+    assert driven.transport.closed
 
 
 @looped
