@@ -62,14 +62,14 @@ class Server:
         self.listeners = open_listeners(_addresses(settings), settings.backlog)
         try:
             serving = self._serving = Serving(settings, app, self.listeners, self._access, tls)
-            if await self._start(serving):
-                try:
+            try:
+                if await self._start(serving):
                     await self._stopping.wait()
                     await self._end(serving)
-                except asyncio.CancelledError:
-                    serving.quit()
-                    await serving.close()
-                    raise
+            except asyncio.CancelledError:
+                serving.quit()
+                await serving.close()
+                raise
         finally:
             for listener in self.listeners:
                 listener.close(unlink=True)

@@ -111,6 +111,20 @@ async def test_a_stop_during_a_startup_that_hangs(at_once):
 
 
 @looped
+async def test_cancelling_it_at_any_moment_of_its_start_leaves_nothing_behind():
+    for turns in range(12):
+        server = make()
+        task = asyncio.ensure_future(server.serve())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled()
+        assert only_this_task()
+        assert all(listener.fileno() == -1 for listener in server.listeners)
+
+
+@looped
 async def test_cancelling_it_is_a_stop_at_once():
     order = []
     begun = asyncio.Event()
