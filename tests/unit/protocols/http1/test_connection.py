@@ -894,6 +894,23 @@ async def test_cut_names_what_was_in_hand_and_the_application_hears_of_it_first(
 
 
 @looped
+async def test_a_task_that_is_cancelled_right_after_the_cut_is_no_error(monkeypatch):
+    """A fast end does both, and a transport may tell of its end only later."""
+    driven = Driven(Gate().app)
+    driven.feed(GET)
+    await driven.settle()
+    (exchange,) = driven.service.running
+    monkeypatch.setattr(driven.transport, "abort", lambda: None)
+    with logged() as records:
+        driven.connection.cut()
+        exchange.task.cancel()
+        await asyncio.wait((exchange.task,))
+        driven.connection.connection_lost(None)
+    assert records.errors == []
+    assert driven.transport.data == b""
+
+
+@looped
 async def test_a_file_that_is_on_its_way_when_the_request_turns_out_malformed(tmp_path):
     """The response is cut; nothing may be written behind the end of file."""
     path = tmp_path / "file"
