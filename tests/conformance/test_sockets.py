@@ -403,6 +403,17 @@ def test_a_client_that_still_uploads_sees_the_answer(end):
         assert server.serving.service.requests == (60 if end == "answer" else 0)
 
 
+def test_a_client_that_sends_its_whole_upload_before_it_reads_sees_the_answer():
+    size = 20 * MIB
+    with logged(), serving(echo, limit_request_body=1000) as server:
+        for _ in range(5):
+            with server.client() as client:
+                client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+                assert client.response().status == 413
+                client.half_close()
+                client.expect_end()
+
+
 @pytest.mark.parametrize("size", [0, 10, 1000, 65536, MIB])
 def test_content_that_is_not_taken_never_becomes_a_request(size):
     @http

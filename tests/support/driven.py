@@ -28,6 +28,8 @@ class FakeTransport(asyncio.Transport):
     def __init__(self, loop: asyncio.AbstractEventLoop, writes_eof: bool = True) -> None:
         super().__init__()
         self.writes: list[bytes] = []
+        self.unread = 0
+        """What the client has not taken yet, as the test would have it."""
         self.paused = False
         self.pauses = 0
         self.ended = False
@@ -74,6 +76,9 @@ class FakeTransport(asyncio.Transport):
         if not self.paused:
             raise RuntimeError("not paused")
         self.paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def is_closing(self) -> bool:
         return self.closed

@@ -53,9 +53,10 @@ CONTENT_AHEAD = 65536
 UNREAD_LIMIT = 1 << 20
 """Bytes of content that are read and dropped for an application that answered without taking them, so that its
 connection can go on; with more to come it is closed (nginx drops any amount, Node closes)."""
-LINGER_BYTES = 1 << 20
+LINGER_BYTES = 1 << 26
 LINGER_SECONDS = 5.0
-"""nginx's lingering_timeout. The sweep looks once a second."""
+"""A client that sends all of its upload before it reads sees the answer if the rest is no longer than this. Dropping
+costs little: nginx bounds it by time alone (lingering_timeout, 5 s). The sweep looks once a second."""
 TURN_REQUESTS = 64
 """Pipelined requests that are begun in one turn of the loop, where their application never waits: one read can hold
 thousands, and the other connections wait meanwhile."""
@@ -668,5 +669,7 @@ class Http1Connection(asyncio.Protocol):
             busy = exchange.describe()
             # Before its task is cancelled, so that the application's end is taken for what it is.
             exchange.disconnect()
+        elif self._transport.get_write_buffer_size():
+            busy = f"a response that {self._name()} had not read to its end"
         self._transport.abort()
         return busy

@@ -891,6 +891,11 @@ async def test_cut_names_what_was_in_hand_and_the_application_hears_of_it_first(
     assert records.errors == []
     idle = Driven(silent)
     assert idle.connection.cut() is None
+    unread = Driven(silent)
+    unread.feed(GET)
+    await unread.idle()
+    unread.transport.unread = 1000
+    assert unread.connection.cut() == "a response that 192.0.2.1:50000 had not read to its end"
 
 
 @looped
