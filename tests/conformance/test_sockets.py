@@ -368,6 +368,35 @@ def test_a_fault_in_chunks_is_an_end_before_the_last_one():
             client.response()
 
 
+def test_whole_responses_before_a_cut_one_are_not_lost():
+    """Requests are still in the kernel's buffer when the connection ends: a plain close would reset it."""
+
+    @http
+    async def app(scope, receive, send):
+        if scope["path"] == "/":
+            await respond(send, b"whole")
+            return
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"123", "more_body": True})
+        raise RuntimeError
+
+    with logged(), serving(app) as server:
+        for _ in range(20):
+            with server.client() as client:
+                client.send(GET + GET + b"GET /cut HTTP/1.1\r\nHost: a\r\n\r\n" + GET * 8000)
+                assert [client.response().body for _ in range(2)] == [b"whole"] * 2
+                with pytest.raises(Cut) as cut:
+                    client.response()
+                assert not isinstance(cut.value, Reset)
+
+
+def test_a_client_that_speaks_tls_to_a_plain_port_is_told_at_once():
+    with logged() as records, serving(echo) as server, server.client() as client:
+        client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        assert client.response().status == 400
+    assert "is this TLS?" in records.warnings[0]
+
+
 ENDS = {
     "413": (413, {"limit_request_body": 1000}),
     "answer": (200, {}),

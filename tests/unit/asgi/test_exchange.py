@@ -177,7 +177,7 @@ async def test_a_fault_while_the_response_streams_cuts_it(name):
         assert driven.transport.data.startswith(b"HTTP/1.1 200 OK\r\n")
         assert driven.transport.data.count(b"HTTP/1.1") == 1
         assert b"123" in driven.transport.data
-        assert driven.transport.closed
+        assert driven.over
         assert driven.service.requests == 1, "the request behind it was served"
         assert len(errors) == 1
         assert "/the/path?q" in errors[0]

@@ -48,7 +48,7 @@ class Http1:
 
     @property
     def closed(self) -> bool:
-        return self._driven.transport.closed
+        return self._driven.over
 
     async def settle(self) -> None:
         await self._driven.settle()
