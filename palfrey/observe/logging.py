@@ -192,7 +192,7 @@ class LogSetup:
         self.detach()
         root = logging.getLogger(ROOT)
         root.removeHandler(self._handler)
-        if not root.handlers:
+        if not any(_is_not_access in handler.filters for handler in root.handlers):
             root.propagate = True
             root.setLevel(logging.NOTSET)
         for sink in self._sinks:

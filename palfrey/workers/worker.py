@@ -5,8 +5,9 @@ application, runs its lifespan, accepts, and says "ready"; from then on it obeys
 the channel or as a signal from an operator:
 
     order    channel   signal  what follows
-    RETIRE   retire    TERM    drain and exit; others serve on. The end of the channel, too: the arbiter is gone
-    STOP     stop              the service ends: the accept queue is emptied first, then as RETIRE
+    RETIRE   retire            drain and exit; others serve on
+    STOP     stop      TERM    the service ends, or may: the accept queue is emptied first, then as RETIRE. So also when
+                               the channel ends, since the arbiter is gone then
     QUIT     quit      QUIT    every connection is cut, lifespan shutdown, exit
 
 An order during boot ends the boot. INT is the terminal's and ignored: the arbiter gets it too and says what it means.
@@ -53,7 +54,8 @@ class Order(Enum):
     QUIT = "quit"
 
 
-SIGNALS = {signal.SIGTERM: Order.RETIRE, signal.SIGQUIT: Order.QUIT}
+SIGNALS = {signal.SIGTERM: Order.STOP, signal.SIGQUIT: Order.QUIT}
+"""TERM may have been sent to the whole process group, as some supervisors do, so that nobody serves on."""
 
 
 def main(
@@ -206,8 +208,7 @@ class Worker:
 
     def _trace_fd(self) -> int:
         """Where stacks are dumped: the error log's descriptor."""
-        fds = self._logs.filenos()
-        return fds[0] if fds else 2
+        return self._logs.error_fileno()
 
     def _aborted(self, *_: Any) -> None:
         self._view.aborted = True

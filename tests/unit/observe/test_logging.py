@@ -416,6 +416,7 @@ class TestLife:
 
 def test_closing_the_last_setup_leaves_the_loggers_as_they_were(tmp_path: Path) -> None:
     root = logging.getLogger("palfrey")
+    root.propagate, root.level = True, logging.NOTSET
     first = configure(level="debug", errorlog=str(tmp_path / "one"), access_log=False)
     second = configure(level="debug", errorlog=str(tmp_path / "two"), access_log=False)
     first.close()
