@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.corpus.legal import LEGAL
 from tests.corpus.refused import REFUSED
 from tests.support.driven import Driven
 from tests.support.inprocess import http, logged, read_body, respond
+from tests.support.properties import examples
 from tests.support.rawhttp import read_all
 
 GOOD = [case for case in LEGAL if not case.closes and case.method != "HEAD"]
@@ -56,7 +57,7 @@ async def replay(pieces: list[bytes], eof: bool, waits: int) -> tuple[list, list
     return seen, responses, over, [*records.errors, *loop_records.errors]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.lists(st.sampled_from(GOOD), min_size=1, max_size=6),
     st.lists(st.integers(0, 100000), max_size=20),
@@ -73,7 +74,7 @@ def test_any_split_of_any_sequence_gives_the_same(cases, places, waits, eof):
     assert errors == []
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.lists(st.sampled_from(GOOD), max_size=3),
     st.sampled_from(REFUSED),
@@ -99,7 +100,7 @@ PARTS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(PARTS, max_size=10).map(b"".join), st.lists(st.integers(0, 100000), max_size=12), st.booleans())
 def test_anything_gets_clean_answers_or_a_clean_close_whatever_the_split(raw, places, eof):
     """`read_all` is strict: a byte too many or too few in what was answered fails it."""

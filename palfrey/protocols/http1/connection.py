@@ -37,7 +37,7 @@ from palfrey.asgi.start import start
 from palfrey.asgi.stream import ClientDisconnected, Framing
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.chunked import ChunkedReader
-from palfrey.protocols.http1.head import CHUNKED, framing, scan, split_target, with_host
+from palfrey.protocols.http1.head import CHUNKED, framing, refuse_early, scan, split_target, with_host
 from palfrey.protocols.http1.render import encode_line, render_informational
 from palfrey.protocols.service import ASGI_VERSIONS, NEVER, Service
 
@@ -68,8 +68,6 @@ that has only shut down its sending side still reads: applications that listen f
 (Django) would otherwise drop what it waits for. TCP cannot tell the two apart before a write fails; so while a
 response is being written, and nothing fails, the client is taken to read it."""
 FILE_PIECE = 1 << 18
-TLS_HANDSHAKE = 0x16
-"""RFC 8446 section 5.1: what the first record of a client that speaks TLS begins with."""
 
 
 class Phase(Enum):
@@ -295,11 +293,7 @@ class Http1Connection(asyncio.Protocol):
             raise ProtocolError(414, "the request line is longer than limit_request_line")
         if len(data) > service.limit_head:
             raise ProtocolError(431, "the head is longer than limit_request_head")
-        if not 0x20 < data[0] < 0x7F:
-            raise ProtocolError(400, "no method begins so" + (": is this TLS?" if data[0] == TLS_HANDSHAKE else ""))
-        # A head that ends in bare line feeds would otherwise only run into its time limit.
-        if data.find(b"\n\n", self._searched) >= 0 or data.find(b"\n\r\n", self._searched) >= 0:
-            raise ProtocolError(400, "a bare LF ends a line")
+        refuse_early(data, self._searched)
         self._wait_for_head(data)
 
     def _wait_for_head(self, data: bytes) -> None:

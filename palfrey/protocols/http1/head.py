@@ -85,8 +85,24 @@ def scan(head: bytes) -> re.Match[bytes]:
     return match
 
 
+TLS_HANDSHAKE = 0x16
+"""RFC 8446 section 5.1: what the first record of a client that speaks TLS begins with."""
+
+
+def refuse_early(head: bytes, start: int = 0) -> None:
+    """Raises ProtocolError for a head, not all there perhaps, that no further byte can mend; from `start` on.
+
+    It would otherwise only run into its time limit. A head is refused alike whole and in parts.
+    """
+    if head and not 0x20 < head[0] < 0x7F:
+        raise ProtocolError(400, "no method begins so" + (": is this TLS?" if head[0] == TLS_HANDSHAKE else ""))
+    if head.find(b"\n\n", start) >= 0 or head.find(b"\n\r\n", start) >= 0:
+        raise ProtocolError(400, "a bare LF ends a line")
+
+
 def _refusal(head: bytes) -> ProtocolError:
     """Why SCAN did not match. Slow on purpose: it runs once in a connection's life."""
+    refuse_early(head[:-2])
     line = _REQUEST_LINE.match(head)
     if line is None:
         return ProtocolError(400, "malformed request line")

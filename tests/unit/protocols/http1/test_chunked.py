@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.chunked import LINE_LIMIT, OVERHEAD_LIMIT, TRAILER_LIMIT, ChunkedReader
 from tests.corpus.refused import REFUSED
+from tests.support.properties import examples
 
 BAD = [case.raw.split(b"\r\n\r\n", 1)[1] for case in REFUSED if case.name.startswith("chunks ")]
 
@@ -43,6 +44,7 @@ chunks = st.lists(
 trailers = st.lists(st.sampled_from([b"X: y\r\n", b"Z:\r\n"]), max_size=2)
 
 
+@examples()
 @given(chunks, trailers, st.binary(max_size=20), st.lists(st.integers(0, 1000), max_size=12))
 def test_any_split_of_good_chunks_gives_the_same(pieces, fields, behind, places):
     raw = b"".join(b"%x%b\r\n%b\r\n" % (len(data), extension, data) for data, extension in pieces)
@@ -53,6 +55,7 @@ def test_any_split_of_good_chunks_gives_the_same(pieces, fields, behind, places)
     assert read([raw[at : at + 1] for at in range(len(raw))]) == expected
 
 
+@examples()
 @given(
     st.one_of(st.binary(max_size=60), st.text("0123456789abcdefABCDEFx+-_;= \t\r\n", max_size=60).map(str.encode)),
     st.lists(st.integers(0, 1000), max_size=12),

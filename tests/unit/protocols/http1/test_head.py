@@ -13,6 +13,7 @@ from palfrey.protocols.http1.head import CHUNKED, decode_path, framing, scan, sp
 from palfrey.protocols.http1.httptools import HttptoolsHead
 from tests.corpus.legal import LEGAL
 from tests.corpus.refused import REFUSED
+from tests.support.properties import examples
 
 HOST = (b"host", b"a")
 
@@ -63,12 +64,14 @@ def verdict(head: bytes) -> int:
     return 200
 
 
+@examples()
 @given(st.binary(max_size=200))
 def test_scan_raises_nothing_but_protocol_error(data):
     for head in (data, b"GET / HTTP/1.1\r\n" + data + b"\r\n\r\n", b"GET " + data + b" HTTP/1.1\r\nHost: a\r\n\r\n"):
         assert verdict(head) in (200, 400, 501, 505)
 
 
+@examples()
 @given(st.sampled_from([case.raw for case in (*LEGAL, *REFUSED)]), st.data())
 def test_one_byte_changed_raises_nothing_but_protocol_error(raw, data):
     head = bytearray(head_of(raw) if b"\r\n\r\n" in raw else raw)
@@ -116,6 +119,7 @@ def test_targets():
     assert split_target(b"http://b:1?q", "GET") == ("/", b"/", b"q", b"b:1")
 
 
+@examples()
 @given(st.binary(max_size=50))
 def test_any_path_decodes(path):
     visible = bytes(byte for byte in path if 0x20 < byte < 0x7F)
