@@ -36,7 +36,20 @@ TLS_SHUTDOWN_TIMEOUT = 5.0
 
 # accept(2): these concern the one connection, which is gone already, or nothing at all.
 _NOTHING = (BlockingIOError, InterruptedError, ConnectionAbortedError, ConnectionResetError)
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_STILLBORN = {
+    getattr(errno, name, None)
+    for name in [
+        "ENETDOWN",
+        "EPROTO",
+        "ENOPROTOOPT",
+        "EHOSTDOWN",
+        "ENONET",
+        "EHOSTUNREACH",
+        "EOPNOTSUPP",
+        "ENETUNREACH",
+    ]
+}
+"""Errors of the one connection that Linux hands to accept(2), to be treated like EAGAIN (its manual page)."""
 
 
 class Acceptor:
@@ -109,6 +122,8 @@ class Acceptor:
         except _NOTHING as error:
             return not isinstance(error, BlockingIOError)
         except OSError as error:
+            if error.errno in _STILLBORN:
+                return True
             self._cannot_accept(listener, error)
             return False
         sock.setblocking(False)
@@ -123,9 +138,9 @@ class Acceptor:
         if not self._complained:
             self._complained = True
             log.error("Cannot accept connections on %s: %s. They wait in its queue", listener.url, error.strerror)
-        if error.errno in _EXHAUSTED:
-            self.stop()
-            self._service.loop.call_later(PAUSE, self._start_again)
+        # Whatever it is, the listener stays readable: without a rest the loop would turn for nothing else.
+        self.stop()
+        self._service.loop.call_later(PAUSE, self._start_again)
 
     async def _adopt(self, sock: socket.socket, peer: object, server: HostPort | None) -> None:
         client: HostPort | None = None

@@ -102,7 +102,9 @@ async def test_nothing_is_accepted_before_start_or_after_stop():
         assert made.listener.calls == calls
 
 
-@pytest.mark.parametrize("error", [ConnectionAbortedError(), ConnectionResetError(), InterruptedError()])
+@pytest.mark.parametrize(
+    "error", [ConnectionAbortedError(), ConnectionResetError(), InterruptedError(), OSError(errno.ENETUNREACH, "x")]
+)
 @looped
 async def test_a_connection_that_is_gone_already_does_not_hide_the_next(error):
     async with stage() as made:
@@ -114,9 +116,9 @@ async def test_a_connection_that_is_gone_already_does_not_hide_the_next(error):
         assert records.records == []
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EPERM])
 @looped
-async def test_out_of_descriptors_it_rests_and_says_so_once(number, monkeypatch):
+async def test_out_of_descriptors_or_not_allowed_it_rests_and_says_so_once(number, monkeypatch):
     monkeypatch.setattr(accept, "PAUSE", 0.02)
     async with stage() as made:
         made.listener.errors = [OSError(number, "no more")] * 3
