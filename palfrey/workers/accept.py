@@ -37,17 +37,8 @@ TLS_SHUTDOWN_TIMEOUT = 5.0
 # accept(2): these concern the one connection, which is gone already, or nothing at all.
 _NOTHING = (BlockingIOError, InterruptedError, ConnectionAbortedError, ConnectionResetError)
 _STILLBORN = {
-    getattr(errno, name, None)
-    for name in [
-        "ENETDOWN",
-        "EPROTO",
-        "ENOPROTOOPT",
-        "EHOSTDOWN",
-        "ENONET",
-        "EHOSTUNREACH",
-        "EOPNOTSUPP",
-        "ENETUNREACH",
-    ]
+    *(errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH),
+    getattr(errno, "ENONET", errno.ENETDOWN),  # Linux alone has it
 }
 """Errors of the one connection that Linux hands to accept(2), to be treated like EAGAIN (its manual page)."""
 

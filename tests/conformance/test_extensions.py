@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 
+import psutil
 import pytest
 import trustme
 
@@ -82,7 +83,6 @@ def test_pathsend(tmp_path, tls, loop):
         settings = {"ssl_certfile": str(tmp_path / "cert.pem")}
         context = ssl.create_default_context()
         authority.configure_trust(context)
-    before = len(os.listdir("/dev/fd"))
     with serving(app, loop=loop, **settings) as server:
         client = server.client()
         if context is not None:
@@ -93,7 +93,7 @@ def test_pathsend(tmp_path, tls, loop):
                 assert response.body == data
                 assert response["content-length"] == str(len(data))
             assert client.request(b"HEAD" + GET[3:], "HEAD")["content-length"] == str(len(data))
-    assert len(os.listdir("/dev/fd")) <= before + 1, "a file was left open"
+    assert str(path) not in [file.path for file in psutil.Process().open_files()]
 
 
 def test_pathsend_to_a_client_that_leaves(tmp_path):
