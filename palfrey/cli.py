@@ -8,12 +8,13 @@ as small as it is and never holds the user's code.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import click
@@ -23,7 +24,7 @@ from palfrey.config.render import listing
 from palfrey.config.settings import BIND_GROUP
 from palfrey.config.sources import Resolved, resolve
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError, ConfigError, PalfreyError
-from palfrey.system.process import change_directory, own_directory
+from palfrey.system.process import change_directory, fill_standard_streams, own_directory
 from palfrey.system.sockets import parse_bind
 
 _INTERRUPTED = 130
@@ -37,8 +38,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """The same, returning the status."""
+    fill_standard_streams()
     try:
-        given = commandline.parse(argv)
+        with _printing():  # --help and --version
+            given = commandline.parse(argv)
         return EXIT_OK if given is None else _act(given)
     except click.ClickException as error:
         error.show()
@@ -85,11 +88,19 @@ def _warn(resolved: Resolved) -> None:
 
 
 def _print(text: str) -> None:
-    """To stdout, where the reader may leave early (`palfrey --print-config | head`)."""
-    try:
+    with _printing():
         click.echo(text)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Around what writes to stdout, where the reader may leave early (`palfrey --print-config | head`)."""
+    try:
+        yield
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more at its end
+        if not isinstance(error, BrokenPipeError):
+            raise PalfreyError(f"cannot write to the standard output: {error.strerror}") from None
 
 
 # --check-config -----------------------------------------------------------------------------------------------------

@@ -146,6 +146,22 @@ def set_title(text: str) -> None:
     setproctitle(text)
 
 
+def fill_standard_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed (`>&-`), before anything else is opened.
+
+    Else a socket would get the number, and be what the application prints to; and libuv aborts a process in which it
+    has to close one of these numbers.
+    """
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.set_inheritable(fd, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, encoding="utf-8", closefd=False))
+
+
 def close_fds(fds: Iterable[int]) -> None:
     """Close each descriptor; one that is closed already, or is -1, is passed over."""
     for fd in fds:
@@ -201,7 +217,7 @@ def daemonize() -> Launcher:
     Forked twice and in a session of its own, the daemon can never get a terminal back. Its stdio is /dev/null from
     here on (a terminal or an ssh session that stays referred to would hang), so what a user must see goes through
     the Launcher. The pid changes: take systemd's LISTEN_FDS and the pid file's pid on the right side of this. To be
-    called before there are threads.
+    called before there are threads, and after `fill_standard_streams`.
     """
     read_end, write_end = os.pipe()
     sys.stdout.flush()
@@ -218,10 +234,7 @@ def daemonize() -> Launcher:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    if null > 2:
-        os.close(null)
-    if write_end <= 2:  # pragma: no cover - a pipe end took the place of a closed stdio descriptor
-        raise ConfigError("stdin, stdout and stderr must be open to start a daemon")
+    os.close(null)
     return Launcher(write_end)
 
 

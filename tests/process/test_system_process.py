@@ -140,3 +140,24 @@ def test_drop_twice_and_never_back() -> None:
         "except Exception as error:\n    print(error)\n"
     )
     assert done.stdout == "only root may switch to user '0'; start as root, or leave user and group unset\n"
+
+
+# Standard streams ---------------------------------------------------------------------------------------------------
+
+
+@linux
+def test_closed_standard_streams_become_dev_null_and_open_ones_stay() -> None:
+    script = (
+        "import os, sys; from palfrey.system.process import fill_standard_streams\n"
+        "fill_standard_streams()\n"
+        "print('to nobody')\n"
+        "print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 1)], os.get_inheritable(1), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -W error -c "$1" <&- >&-', sys.executable, script],
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "['/dev/null', '/dev/null'] True\n")

@@ -292,3 +292,14 @@ def test_resolving_loads_no_event_loop_either(place: Path) -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "dotenv" in modules
     assert not {"asyncio", "uvloop"} & set(modules)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("option", ["--help", "--version", "--print-config"])
+def test_output_that_cannot_be_written_is_one_line(option: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "palfrey", option], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "palfrey: cannot write to the standard output: No space left on device\n"
