@@ -83,9 +83,11 @@ class House:
         if notice is not None:
             self.logs.error.warning("%s", notice)
         if settings.daemon:
+            if not self.log_is_elsewhere:
+                self.logs.error.warning("What is logged in the background is lost: name a file with errorlog")
             self._launcher = process.daemonize()
             self.main_pid = os.getpid()
-            self.logs.after_fork("master")
+            self.logs.after_daemonize("master")
         if settings.pidfile is not None:
             self._pidfile = Pidfile(settings.pidfile)
             self._pidfile.create()

@@ -137,6 +137,18 @@ def test_in_the_background(site: Path) -> None:
     assert not pidfile.exists()
 
 
+def test_a_daemon_lets_go_of_the_terminal_or_pipe_that_it_was_started_from(site: Path) -> None:
+    pidfile = site / "palfrey.pid"
+    with Server("main:app", "--port", "0", "--daemon", "--pid", str(pidfile), cwd=site) as command:
+        assert command.wait() == 0, "its output has ended, too"
+        command.wait_for("is lost: name a file with errorlog")
+    daemon = psutil.Process(int(pidfile.read_text()))
+    workers = daemon.children()
+    daemon.terminate()
+    daemon.wait(30)
+    psutil.wait_procs(workers, 30)
+
+
 def test_a_daemon_that_cannot_start_says_why_where_it_was_called(site: Path) -> None:
     arguments = (
         "mian:app",
