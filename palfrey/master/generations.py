@@ -151,7 +151,7 @@ def addresses_of(settings: Settings, resolved: Resolved, inherited: Sequence[tup
         try:
             address = parse_bind(text)
         except ValueError as error:
-            raise BindError(f"cannot listen on {error}") from None
+            raise BindError(f"cannot listen: {error}") from None
         if address.kind == "unix":
             address = dataclasses.replace(address, mode=settings.socket_mode, owner=settings.socket_owner)
         addresses.append(address)

@@ -98,7 +98,7 @@ def test_what_cannot_be_opened_changes_nothing(generations: Generations, tmp_pat
     assert generations.current is first
     assert is_open(first) == [True]
     assert not (tmp_path / "new.sock").exists()
-    with pytest.raises(BindError, match="cannot listen on '::1'"):
+    with pytest.raises(BindError, match="cannot listen: '::1'"):
         generations.propose(resolved(bind="::1"))
 
 
