@@ -74,6 +74,7 @@ class Service:
         "on_request",
         "parser",
         "persistent",
+        "raw_root_path",
         "renderer",
         "requests",
         "root_path",
@@ -98,6 +99,7 @@ class Service:
         self.state = state
         self.trusted = trusted
         self.root_path = settings.root_path.rstrip("/")
+        self.raw_root_path = self.root_path.encode()
         self.keep_alive = settings.timeout_keep_alive
         self.header_timeout = settings.timeout_request_header or NEVER
         self.limit_head = settings.limit_request_head

@@ -1,4 +1,5 @@
-"""One HTTP/1.x connection, which is also the Stream of the exchange that it carries.
+"""One HTTP/1.x connection, which is also the Stream of the exchange that it carries. Here: what comes in, and when it
+begins and ends; what goes out is in `outbound.py`.
 
 Inbound, `phase` says what the next bytes are:
 
@@ -14,7 +15,7 @@ One head is framed here, not by the parser, so that exactly one request is ever 
 are a loop in `_advance`, never recursion from `finished`, and a large read cannot start thousands of exchanges. The
 application starts after all bytes at hand have been looked at, so it never re-enters the parsing.
 
-Outbound, a small response leaves in a single `transport.write`. A connection that is closed while its peer may still
+A connection that is closed while its peer may still
 send is closed lingering: end of file first, then up to LINGER_BYTES and LINGER_SECONDS of reading, then the close; a
 plain close would reset the connection and the client would never see the answer.
 """
@@ -23,26 +24,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
-import socket
-import struct
-from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.asgi.start import start
-from palfrey.asgi.stream import ClientDisconnected, Framing
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.chunked import ChunkedReader
-from palfrey.protocols.http1.head import CHUNKED, framing, refuse_early, scan, split_target, with_host
-from palfrey.protocols.http1.render import encode_line, render_informational
-from palfrey.protocols.service import ASGI_VERSIONS, NEVER, Service
+from palfrey.protocols.http1.head import CHUNKED, refuse_early
+from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CONTENT, HEAD, HELD, LINGER, Outbound
+from palfrey.protocols.http1.request import read_request
+from palfrey.protocols.service import NEVER, Service
 
 if TYPE_CHECKING:
-    from palfrey.types import Headers, HostPort
+    from palfrey.types import HostPort
 
 log = logging.getLogger("palfrey.error")
 
@@ -60,81 +57,42 @@ costs little: nginx bounds it by time alone (lingering_timeout, 5 s). The sweep 
 TURN_REQUESTS = 64
 """Pipelined requests that are begun in one turn of the loop, where their application never waits: one read can hold
 thousands, and the other connections wait meanwhile."""
-JOIN_LIMIT = 1 << 17
-"""Larger content is written on its own rather than copied behind its head."""
 HALF_CLOSED_GRACE = 1.0
 """Seconds between a client's end of file and the http.disconnect for an application that waits for it. A client
 that has only shut down its sending side still reads: applications that listen for the disconnect while they work
 (Django) would otherwise drop what it waits for. TCP cannot tell the two apart before a write fails; so while a
 response is being written, and nothing fails, the client is taken to read it."""
-FILE_PIECE = 1 << 18
-
-
-class Phase(Enum):
-    """What the next bytes from the client are; see the module."""
-
-    HEAD = "head"
-    CONTENT = "content"
-    CHUNKS = "chunks"
-    HELD = "held"
-    LINGER = "linger"
-    CLOSED = "closed"
 
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)++")
 
-HEAD, CONTENT, CHUNKS, HELD = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.HELD
-LINGER, CLOSED = Phase.LINGER, Phase.CLOSED
-OPEN = Framing.OPEN
 NEW, HEADED, DONE = ExchangePhase.NEW, ExchangePhase.HEADED, ExchangePhase.DONE
 
-METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
 
-
-class Http1Connection(asyncio.Protocol):
+class Http1Connection(Outbound):
     """See the module. The facts (`client`, `server`, `scheme`) are set when the connection is made."""
 
     __slots__ = (
         "_advancing",
         "_ahead",
-        "_chunked_out",
         "_chunks",
         "_client_keeps",
-        "_drain",
         "_eof",
-        "_keep_alive",
-        "_old",
         "_pending",
         "_read_paused",
         "_received",
         "_remaining",
         "_searched",
         "_started",
-        "_transport",
-        "_trusted",
         "_unread",
-        "_until_close",
-        "client",
         "deadline",
-        "exchange",
-        "phase",
-        "scheme",
-        "server",
-        "service",
-        "writable",
+        "trusted",
     )
 
     def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
-        self.service = service
-        self.client = client
-        self.server = server
-        self.scheme = scheme
-        self.phase = HEAD
-        self.exchange: Exchange | None = None
+        super().__init__(service, client, server, scheme)
         self.deadline = NEVER
-        self.writable = True
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]
-        self._trusted = service.trusted is not None and service.trusted.peer(client, server)
+        self.trusted = service.trusted if service.trusted is not None and service.trusted.peer(client, server) else None
         self._pending = b""
         self._searched = 0
         self._chunks: ChunkedReader | None = None
@@ -143,15 +101,10 @@ class Http1Connection(asyncio.Protocol):
         self._ahead = 0
         self._unread = 0
         self._started = False
-        self._keep_alive = True
         self._client_keeps = True
-        self._old = False
-        self._chunked_out = False
-        self._until_close = False
         self._advancing = False
         self._eof = False
         self._read_paused = False
-        self._drain: asyncio.Future[None] | None = None
 
     # ---------------------------------------------------------------- from the transport
 
@@ -211,9 +164,6 @@ class Http1Connection(asyncio.Protocol):
             if exchange.phase is not DONE:
                 self._account(exchange)
         self._wake_drain()
-
-    def pause_writing(self) -> None:
-        self.writable = False
 
     def resume_writing(self) -> None:
         self.writable = True
@@ -304,48 +254,13 @@ class Http1Connection(asyncio.Protocol):
         self._searched = max(1, len(data) - 3)
 
     def _begin(self, head: bytes) -> None:
-        """A whole head: checks it, makes the scope and the exchange."""
+        """A whole head: from here on there is an exchange, and what follows is its content or the next head."""
         service = self.service
-        match = scan(head)
-        method_bytes, target_bytes, minor = match.groups()
-        try:
-            headers, special = service.parser.split(match.string)
-            frame = framing(special, minor)
-        except ProtocolError:
-            service.parser.forget()
-            raise
+        scope, frame = read_request(head, self, service)
         length = frame.length
-        if length or not frame.keep_alive:
-            service.parser.forget()
-        if len(head) > service.limit_short or len(headers) > service.limit_fields:
-            self._check_limits(head, len(headers))
-        method = METHODS.get(method_bytes) or method_bytes.decode("ascii")
-        path, raw_path, query, host = split_target(target_bytes, method)
-        if host is not None:
-            headers = with_host(headers, host)
-        root_path = service.root_path
-        scope: dict[str, Any] = {
-            "type": "http",
-            "asgi": ASGI_VERSIONS,
-            "http_version": "1.1" if minor == b"1" else "1.0",
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "method": method,
-            "root_path": root_path,
-            "path": root_path + path if root_path and path != "*" else path,
-            "raw_path": root_path.encode() + raw_path if root_path and path != "*" else raw_path,
-            "query_string": query,
-            "headers": headers,
-            "state": service.state.copy(),
-            "extensions": service.extensions,
-        }
-        if self._trusted and (len(special) > 1 or minor == b"0"):
-            assert service.trusted is not None
-            service.trusted.apply(scope, special)
         self.deadline = NEVER
         self._keep_alive = self._client_keeps = frame.keep_alive
-        self._old = minor == b"0"
+        self._old = scope["http_version"] == "1.0"
         self._started = False
         self._received = self._ahead = self._unread = 0
         self._remaining = length
@@ -358,16 +273,6 @@ class Http1Connection(asyncio.Protocol):
         self._chunks = ChunkedReader() if length == CHUNKED else None
         if service.limit_body and length > service.limit_body:
             raise ProtocolError(413, "the content is longer than limit_request_body")
-
-    def _check_limits(self, head: bytes, fields: int) -> None:
-        """The slower checks, for a head that is longer than one line may be or has more fields than allowed."""
-        service = self.service
-        if head.find(b"\r\n") > service.limit_line:
-            raise ProtocolError(414, "the request line is longer than limit_request_line")
-        if fields > service.limit_fields:
-            raise ProtocolError(431, "more header fields than limit_request_fields")
-        if any(len(line) > service.limit_field for line in head.split(b"\r\n")[1:]):
-            raise ProtocolError(431, "a header field is longer than limit_request_field_size")
 
     def _take_content(self, data: bytes) -> bytes:
         length = len(data)
@@ -450,33 +355,7 @@ class Http1Connection(asyncio.Protocol):
             exchange.disconnect()
         self._close_lingering()
 
-    def _say(self, status: int) -> None:
-        """A response of the server's own, outside any exchange."""
-        body = b"%d\n" % status
-        headers = ((b"content-type", b"text/plain; charset=utf-8"),)
-        head, _, _ = self.service.renderer.render(status, headers, Framing.WHOLE, len(body), False, False)
-        self._transport.write(head + body)
-
-    def _name(self) -> str:
-        client = self.client
-        return "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
-
-    # ---------------------------------------------------------------- the Stream port
-
-    def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
-        keep_alive = self._keep_alive and self._can_go_on()
-        head, self._chunked_out, self._keep_alive = self.service.renderer.render(
-            status, headers, framing, len(body), keep_alive, self._old
-        )
-        if self._chunked_out:
-            body = self._chunk(body, more)
-        self._until_close = framing is OPEN and not self._chunked_out
-        if len(body) > JOIN_LIMIT:
-            content = memoryview(body)  # a TypeError must come before the head is out
-            self._transport.write(head)
-            self._transport.write(content)
-        else:
-            self._transport.write(head + body if body else head)
+    # ---------------------------------------------------------------- between and after requests
 
     def _can_go_on(self) -> bool:
         """Whether another request may follow this one.
@@ -489,52 +368,6 @@ class Http1Connection(asyncio.Protocol):
         exchange = self.exchange
         expected = exchange is None or not exchange.expects_continue
         return self.service.persistent and expected and self._remaining <= UNREAD_LIMIT
-
-    @staticmethod
-    def _chunk(body: bytes, more: bool) -> bytes:
-        end = b"" if more else b"0\r\n\r\n"
-        return b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
-
-    def send_body(self, body: bytes, more: bool) -> None:
-        if self._chunked_out:
-            body = self._chunk(body, more)
-        if body:
-            self._transport.write(body)
-
-    async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
-        loop = self.service.loop
-        while count:
-            piece = await loop.run_in_executor(None, os.pread, fd, min(count, FILE_PIECE), offset)
-            if not piece:
-                raise OSError("the file is shorter than it was when its sending began")
-            offset += len(piece)
-            count -= len(piece)
-            if self.phase is CLOSED or self.phase is LINGER:
-                raise ClientDisconnected("the client is gone")
-            self.send_body(piece, more or count > 0)
-            if not self.writable:
-                await self.drain()
-
-    def send_informational(self, status: int, headers: Headers) -> None:
-        if not self._old and self.phase is not CLOSED:
-            self._transport.write(render_informational(status, headers))
-
-    def send_trailers(self, headers: Headers) -> None:
-        if self._chunked_out:
-            lines = b"".join([encode_line(name, value) for name, value in headers])
-            self._transport.write(b"0\r\n" + lines + b"\r\n")
-
-    async def drain(self) -> None:
-        if self.writable or self.phase is CLOSED:
-            return
-        if self._drain is None:
-            self._drain = self.service.loop.create_future()
-        await asyncio.shield(self._drain)
-
-    def _wake_drain(self) -> None:
-        drain, self._drain = self._drain, None
-        if drain is not None and not drain.done():
-            drain.set_result(None)
 
     def credit(self, count: int) -> None:
         self._ahead -= count
@@ -552,35 +385,6 @@ class Http1Connection(asyncio.Protocol):
             else:
                 self.deadline = self.service.loop.time() + self.service.keep_alive
                 self._resume_reading()
-
-    def reset(self) -> None:
-        exchange = self.exchange
-        if exchange is None or self.phase is CLOSED:
-            return
-        self._account(exchange)
-        if self._until_close:
-            # Without chunks the end of the connection may look like the end of the content: only a reset does not.
-            self._reset_on_close()
-            self._transport.abort()
-        else:
-            # The missing end says it. Whole responses before this one must not be lost to a reset.
-            self._close_lingering()
-
-    def _reset_on_close(self) -> None:
-        sock = self._transport.get_extra_info("socket")
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        except OSError:
-            pass
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    # ---------------------------------------------------------------- between and after requests
-
-    def _account(self, exchange: Exchange) -> None:
-        if self.service.access.enabled:
-            self.service.access.log(exchange, monotonic())
 
     def _next(self) -> None:
         """The request is read and answered: on to the next one, or the end."""

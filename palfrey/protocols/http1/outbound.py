@@ -1,0 +1,196 @@
+"""The outbound half of an HTTP/1.x connection: the Stream port, as bytes (RFC 9112 sections 6 and 7).
+
+`connection.py` derives from it and owns what comes in. A small response leaves in a single `transport.write`; content
+of unknown length is sent in chunked coding, or ends with the connection where the client speaks HTTP/1.0. A response
+that is cut short must never look whole: its missing last chunk or bytes say so, and where nothing would, a reset does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from palfrey.asgi.stream import ClientDisconnected, Framing
+from palfrey.protocols.http1.render import encode_line, render_informational
+
+if TYPE_CHECKING:
+    from palfrey.asgi.exchange import Exchange
+    from palfrey.protocols.service import Service
+    from palfrey.types import Headers, HostPort
+
+JOIN_LIMIT = 1 << 17
+"""Larger content is written on its own rather than copied behind its head."""
+FILE_PIECE = 1 << 18
+"""Bytes of a file that are read at a time."""
+
+
+class Phase(Enum):
+    """What the next bytes from the client are; see the module."""
+
+    HEAD = "head"
+    CONTENT = "content"
+    CHUNKS = "chunks"
+    HELD = "held"
+    LINGER = "linger"
+    CLOSED = "closed"
+
+
+HEAD, CONTENT, CHUNKS, HELD = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.HELD
+LINGER, CLOSED = Phase.LINGER, Phase.CLOSED
+OPEN = Framing.OPEN
+
+
+class Outbound(asyncio.Protocol):
+    """See the module. The facts (`client`, `server`, `scheme`) are set when the connection is made."""
+
+    __slots__ = (
+        "_chunked_out",
+        "_drain",
+        "_keep_alive",
+        "_old",
+        "_transport",
+        "_until_close",
+        "client",
+        "exchange",
+        "phase",
+        "scheme",
+        "server",
+        "service",
+        "writable",
+    )
+
+    def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
+        self.service = service
+        self.client = client
+        self.server = server
+        self.scheme = scheme
+        self.phase = HEAD
+        self.exchange: Exchange | None = None
+        self.writable = True
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
+        self._drain: asyncio.Future[None] | None = None
+        self._keep_alive = True
+        self._old = False
+        self._chunked_out = False
+        self._until_close = False
+
+    # ---------------------------------------------------------------- what the inbound half decides
+
+    def _can_go_on(self) -> bool:
+        """Whether another request may follow the one in hand."""
+        raise NotImplementedError
+
+    def _close_lingering(self) -> None:
+        """Closes so that the client can still read what was written."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------- the Stream port
+
+    def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
+        keep_alive = self._keep_alive and self._can_go_on()
+        head, self._chunked_out, self._keep_alive = self.service.renderer.render(
+            status, headers, framing, len(body), keep_alive, self._old
+        )
+        if self._chunked_out:
+            body = self._chunk(body, more)
+        self._until_close = framing is OPEN and not self._chunked_out
+        if len(body) > JOIN_LIMIT:
+            content = memoryview(body)  # a TypeError must come before the head is out
+            self._transport.write(head)
+            self._transport.write(content)
+        else:
+            self._transport.write(head + body if body else head)
+
+    @staticmethod
+    def _chunk(body: bytes, more: bool) -> bytes:
+        end = b"" if more else b"0\r\n\r\n"
+        return b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
+
+    def send_body(self, body: bytes, more: bool) -> None:
+        if self._chunked_out:
+            body = self._chunk(body, more)
+        if body:
+            self._transport.write(body)
+
+    async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
+        loop = self.service.loop
+        while count:
+            piece = await loop.run_in_executor(None, os.pread, fd, min(count, FILE_PIECE), offset)
+            if not piece:
+                raise OSError("the file is shorter than it was when its sending began")
+            offset += len(piece)
+            count -= len(piece)
+            if self.phase is CLOSED or self.phase is LINGER:
+                raise ClientDisconnected("the client is gone")
+            self.send_body(piece, more or count > 0)
+            if not self.writable:
+                await self.drain()
+
+    def send_informational(self, status: int, headers: Headers) -> None:
+        if not self._old and self.phase is not CLOSED:
+            self._transport.write(render_informational(status, headers))
+
+    def send_trailers(self, headers: Headers) -> None:
+        if self._chunked_out:
+            lines = b"".join([encode_line(name, value) for name, value in headers])
+            self._transport.write(b"0\r\n" + lines + b"\r\n")
+
+    async def drain(self) -> None:
+        if self.writable or self.phase is CLOSED:
+            return
+        if self._drain is None:
+            self._drain = self.service.loop.create_future()
+        await asyncio.shield(self._drain)
+
+    def _wake_drain(self) -> None:
+        drain, self._drain = self._drain, None
+        if drain is not None and not drain.done():
+            drain.set_result(None)
+
+    def reset(self) -> None:
+        exchange = self.exchange
+        if exchange is None or self.phase is CLOSED:
+            return
+        self._account(exchange)
+        if self._until_close:
+            # Without chunks the end of the connection may look like the end of the content: only a reset does not.
+            self._reset_on_close()
+            self._transport.abort()
+        else:
+            # The missing end says it. Whole responses before this one must not be lost to a reset.
+            self._close_lingering()
+
+    def _reset_on_close(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # ---------------------------------------------------------------- beside the port
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def _say(self, status: int) -> None:
+        """A response of the server's own, outside any exchange."""
+        body = b"%d\n" % status
+        headers = ((b"content-type", b"text/plain; charset=utf-8"),)
+        head, _, _ = self.service.renderer.render(status, headers, Framing.WHOLE, len(body), False, False)
+        self._transport.write(head + body)
+
+    def _name(self) -> str:
+        client = self.client
+        return "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
+
+    def _account(self, exchange: Exchange) -> None:
+        if self.service.access.enabled:
+            self.service.access.log(exchange, monotonic())

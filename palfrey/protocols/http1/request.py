@@ -1,0 +1,85 @@
+"""From a whole request head to the scope of its exchange: scan, parser, limits and target (head.py) put together.
+
+The one place where HTTP/1.x facts get their ASGI names. Pure but for the parser, which is the worker's and remembers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from palfrey.errors import ProtocolError
+from palfrey.protocols.http1.head import Framing, framing, scan, split_target, with_host
+from palfrey.protocols.service import ASGI_VERSIONS
+
+if TYPE_CHECKING:
+    from palfrey.asgi.proxy import Trusted
+    from palfrey.protocols.service import Service
+    from palfrey.types import HostPort
+
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
+"""Those that are not decoded anew each time."""
+
+
+class Facts(Protocol):
+    """What a connection knows about itself."""
+
+    client: HostPort | None
+    server: HostPort | None
+    scheme: str
+    trusted: Trusted | None
+    """Whose forwarded headers are believed; None when this peer's are not."""
+
+
+def read_request(head: bytes, facts: Facts, service: Service) -> tuple[dict[str, Any], Framing]:
+    """A whole head, up to and with its empty line -> the ASGI scope, and the framing of what follows.
+
+    Raises ProtocolError; the worker's parser is then as good as new.
+    """
+    match = scan(head)
+    method_bytes, target_bytes, minor = match.groups()
+    try:
+        headers, special = service.parser.split(match.string)
+        frame = framing(special, minor)
+    except ProtocolError:
+        service.parser.forget()
+        raise
+    if frame.length or not frame.keep_alive:
+        service.parser.forget()
+    if len(head) > service.limit_short or len(headers) > service.limit_fields:
+        _check_limits(head, len(headers), service)
+    method = METHODS.get(method_bytes) or method_bytes.decode("ascii")
+    path, raw_path, query, host = split_target(target_bytes, method)
+    if host is not None:
+        headers = with_host(headers, host)
+    root_path = service.root_path
+    if root_path and path != "*":
+        path, raw_path = root_path + path, service.raw_root_path + raw_path
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": ASGI_VERSIONS,
+        "http_version": "1.1" if minor == b"1" else "1.0",
+        "server": facts.server,
+        "client": facts.client,
+        "scheme": facts.scheme,
+        "method": method,
+        "root_path": root_path,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": query,
+        "headers": headers,
+        "state": service.state.copy(),
+        "extensions": service.extensions,
+    }
+    if facts.trusted is not None and (len(special) > 1 or minor == b"0"):
+        facts.trusted.apply(scope, special)
+    return scope, frame
+
+
+def _check_limits(head: bytes, fields: int, service: Service) -> None:
+    """The slower checks, for a head that is longer than one line may be or has more fields than allowed."""
+    if head.find(b"\r\n") > service.limit_line:
+        raise ProtocolError(414, "the request line is longer than limit_request_line")
+    if fields > service.limit_fields:
+        raise ProtocolError(431, "more header fields than limit_request_fields")
+    if any(len(line) > service.limit_field for line in head.split(b"\r\n")[1:]):
+        raise ProtocolError(431, "a header field is longer than limit_request_field_size")
