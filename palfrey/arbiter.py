@@ -179,8 +179,8 @@ class Arbiter:
         self._roster.tired(child.pid, reason)
 
     def _on_stopping(self, child: Child, message: dict[str, Any]) -> None:
-        self._log.info("%s (%d) was told to end by a signal from outside", child.label.capitalize(), child.pid)
-        self._roster.leaves(child.pid, time.monotonic())
+        if self._roster.leaves(child.pid, time.monotonic()):
+            self._log.info("%s (%d) was told to end by a signal from outside", child.label.capitalize(), child.pid)
 
     # The operator's signals, by palfrey.master.signals.SIGNALS
 
@@ -308,14 +308,18 @@ class Arbiter:
         self._roster.spawned(action, child.pid, time.monotonic())
 
     def _tell(self, action: Retire | Stop | Quit) -> None:
-        """Over the channel, or by the signal that says the same where the channel is gone."""
+        """Over the channel, or by the signal that says the same where nobody listens to that."""
         child = self._spawner.children[action.pid]
         word, signum = _WORDS[type(action)]
         if isinstance(action, Retire):
             self._log.info("%s (%d) %s: retires", child.label.capitalize(), child.pid, action.reason)
             if self._house.generations[child.generation].parting:
                 word = "stop"  # it serves listeners that nobody else will
-        if not child.channel.send(word):
+        if isinstance(action, Quit) and self._roster.workers[child.pid].ready_at is None:
+            # While it imports the application it turns no loop and hears signals alone. And it may be ready without
+            # our knowing yet: TERM lets it finish what it has taken.
+            os.kill(child.pid, signal.SIGQUIT if self._roster.fast else signal.SIGTERM)
+        elif not child.channel.send(word):
             os.kill(child.pid, signum)
 
     def _force(self, action: Abort | Kill) -> None:

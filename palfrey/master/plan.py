@@ -270,11 +270,12 @@ def close_the_listeners(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """Also those that drain already: the last one to close a listener has to know that it may be the last."""
+    """Also those that drain already: the last one to close a listener has to know that it may be the last. Who boots
+    has nothing to finish."""
     for worker in roster.workers.values():
         if worker.phase not in (Phase.BOOTING, Phase.READY, Phase.DRAINING):
             continue
-        if roster.fast:
+        if roster.fast or worker.phase is Phase.BOOTING:
             yield Quit(worker.pid, "is to end with the service")
         elif not worker.stop_told:
             yield Stop(worker.pid)

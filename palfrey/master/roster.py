@@ -114,11 +114,14 @@ class Roster:
         if worker is not None and worker.tired is None:
             worker.tired = reason
 
-    def leaves(self, pid: int, now: float) -> None:
-        """It began to drain by itself. A slot whose workers do so time and again backs off as for a crash."""
+    def leaves(self, pid: int, now: float) -> bool:
+        """It began to drain by itself; False when it was told to. A slot whose workers do so time and again backs off
+        as for a crash."""
         worker = self.workers.get(pid)
-        if worker is not None and worker.hear(Event.LEAVES, now):
-            self._blame(worker, Failure("was told to end by a signal from outside"), now, booting=False)
+        if worker is None or not worker.hear(Event.LEAVES, now):
+            return False
+        self._blame(worker, Failure("was told to end by a signal from outside"), now, booting=False)
+        return True
 
     # What is seen of them
 

@@ -79,7 +79,7 @@ def main(
     `environment` is put into os.environ before the application is imported. `age` counts the workers that the
     arbiter has started. `pool` and `slot` are where this worker stands in the roster, `row` its own in `scoreboard`.
     """
-    # Until the loop takes signals nothing has been served: whoever wants this process gone can have that at once.
+    # Until the application is imported nothing has been served: whoever wants this process gone can have that at once.
     for number in SIGNALS:
         signal.signal(number, lambda *_: os._exit(EXIT_OK))
     os.environ.update(environment)
@@ -160,6 +160,7 @@ class Worker:
         settings = self._settings
         assert settings.app is not None
         app = load_app(settings.app, settings.factory, settings.app_dir)
+        self._obey_signals(asyncio.get_running_loop())
         self._logs.attach(asyncio.get_running_loop().call_later)
         serving = Serving(settings, app, self._listeners, self._logs.access, self._tls, self._beat)
         if self._max_requests:
@@ -197,14 +198,17 @@ class Worker:
 
     def _obey(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_reader(self._channel.fileno(), self._hear)
-        for number, order in SIGNALS.items():
-            loop.add_signal_handler(number, self._signalled, number, order)
         loop.add_signal_handler(signal.SIGUSR1, self._logs.reopen)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         # The arbiter sends ABRT to a worker whose loop does not turn: the stacks come first, from C, then the hook.
         signal.signal(signal.SIGABRT, self._aborted)
         faulthandler.enable(file=self._trace_fd(), all_threads=True)  # register() does not take SIGABRT
+
+    def _obey_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Once the import is over: an import that hangs hears no loop, and the handlers of `main` do end it."""
+        for number, order in SIGNALS.items():
+            loop.add_signal_handler(number, self._signalled, number, order)
 
     def _trace_fd(self) -> int:
         """Where stacks are dumped: the error log's descriptor."""

@@ -70,6 +70,17 @@ class TestStop:
         assert server.wait() == 0
         assert "ERROR" not in server.output
 
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+    def test_an_import_that_hangs_is_ended_without_waiting_for_it(self, start: Start, site: Path, signum: int) -> None:
+        (site / "main.py").write_text(
+            "import os, time\nos.write(2, b'importing\\n')\nwhile True:\n    time.sleep(600)\n"
+        )
+        server = start()
+        server.wait_for("importing")
+        server.signal(signum)
+        assert server.wait() == 0
+        assert "killed" not in server.output
+
     def test_during_boot(self, start: Start, site: Path) -> None:
         (site / "slow.py").write_text(
             "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(1)\n"

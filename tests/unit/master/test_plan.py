@@ -106,7 +106,7 @@ class TestFirstStart:
         world = World(2)
         world.settle()
         pids = world.pids()
-        assert world.stop() == [CloseListeners(), *[Stop(pid) for pid in pids]]
+        assert world.stop() == [CloseListeners(), *[Quit(pid, "is to end with the service") for pid in pids]]
         assert not world.roster.ready(pids[0], world.now), "a ready that crossed with the stop comes too late"
         assert world.obey() == [Finish(0)]
 
@@ -542,7 +542,8 @@ class TestStop:
     def test_during_a_reload_the_canary_is_told_too(self) -> None:
         world = serving(1)
         world.reload()
-        assert only(world.stop(), Stop) == [Stop(pid) for pid in world.pids()]
+        serves, canary = world.pids()
+        assert world.stop() == [CloseListeners(), Stop(serves), Quit(canary, "is to end with the service")]
         assert world.obey() == [Finish(0)]
 
     def test_a_crash_meanwhile_is_not_made_good(self) -> None:
