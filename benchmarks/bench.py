@@ -69,6 +69,8 @@ def _run(
                 with serving(name, app, server_core, log) as url:
                     load(url, options.connections, 1, load_core)  # warm-up, not counted
                     measured = load(url, options.connections, options.seconds, load_core)
+                if log is not None and not os.path.getsize(log):
+                    raise SystemExit(f"{name} wrote no access log: the scenario would measure something else")
                 rounds[name].append(measured)
                 errors = f", {measured.errors} ERRORS" if measured.errors else ""
                 print(

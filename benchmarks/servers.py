@@ -20,10 +20,10 @@ START_WITHIN = 20.0
 """Seconds for a server to answer its first request."""
 
 SERVERS: dict[str, tuple[str, ...]] = {
-    "palfrey": ("palfrey", "{app}", "--app-dir", str(APPS), "--port", "{port}", "--log-level", "warning", "{log}"),
-    "uvicorn": ("uvicorn", "{app}", "--app-dir", str(APPS), "--port", "{port}", "--log-level", "warning", "{log}"),
+    "palfrey": ("palfrey", "{app}", "--app-dir", str(APPS), "--port", "{port}", "--log-level", "{level}", "{log}"),
+    "uvicorn": ("uvicorn", "{app}", "--app-dir", str(APPS), "--port", "{port}", "--log-level", "{level}", "{log}"),
 }
-"""name -> the command's module and its arguments; `{log}` is --access-log or --no-access-log."""
+"""name -> the command's module and its arguments; `{log}` is --access-log or --no-access-log, and `{level}` fits."""
 
 
 def describe(name: str) -> str:
@@ -60,7 +60,9 @@ def pin(core: int | None) -> None:
 def serving(name: str, app: str, core: int | None, access_log: str | None = None) -> Iterator[str]:
     """Runs the server while the block runs; gives its URL. `access_log` is a file for access lines, None for none."""
     port = free_port()
-    words = {"app": app, "port": str(port), "log": "--access-log" if access_log else "--no-access-log"}
+    words = {"app": app, "port": str(port), "log": "--no-access-log", "level": "warning"}
+    if access_log:
+        words |= {"log": "--access-log", "level": "info"}
     command = [sys.executable, "-m", *(word.format(**words) for word in SERVERS[name])]
     output = open(access_log or os.devnull, "ab")  # noqa: SIM115
     process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, preexec_fn=lambda: pin(core))
