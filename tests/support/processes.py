@@ -206,7 +206,8 @@ class Server:
                 self._process.terminate() if kind is None else self._process.kill()
             if kind is None:
                 self.wait()
-                assert leftovers(self.pid) == [], f"left behind: {leftovers(self.pid)}\n{self.output}"
+                left = outliving(self.pid)
+                assert left == [], f"left behind: {left}\n{self.output}"
         finally:
             for pid in leftovers(self.pid):
                 with contextlib.suppress(ProcessLookupError):
@@ -228,6 +229,17 @@ def read_all(client: socket.socket) -> bytes:
         while data := client.recv(65536):
             received += data
     return received
+
+
+def outliving(session: int) -> list[int]:
+    """The leftovers that do not end by themselves: the output's end comes before the very end of a process."""
+    processes = []
+    for pid in leftovers(session):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
+    ended = {process.pid for process in processes} - {process.pid for process in alive}
+    return [pid for pid in leftovers(session) if pid not in ended]
 
 
 def leftovers(session: int) -> list[int]:
