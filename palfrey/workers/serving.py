@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("palfrey.error")
 
 SWEEP = 1.0
-"""Seconds between two looks at all deadlines: the one timer that a worker has."""
+"""Seconds between two looks at all deadlines: the one timer that a worker has. It also shows that the loop turns, so
+that it is shorter where `timeout` leaves less."""
 SHUTDOWN_FLOOR = 3.0
 """Seconds that lifespan shutdown is given even when draining has used up the graceful timeout, or the end is to be a
 fast one. With CANCEL_GRACE it stays below what the arbiter waits beyond its workers' own deadlines."""
@@ -62,6 +63,7 @@ class Serving:
         self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections)
         self._on_sweep = on_sweep
         self._sweeper: asyncio.TimerHandle | None = None
+        self._pause = min(SWEEP, settings.timeout / 4 or SWEEP)
         self._deadline = 0.0
 
     async def start(self) -> None:
@@ -75,7 +77,7 @@ class Serving:
         self._sweep()
 
     def _sweep(self) -> None:
-        self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+        self._sweeper = self._loop.call_later(self._pause, self._sweep)
         self.service.tick()
         if self._on_sweep is not None:
             self._on_sweep(self)
