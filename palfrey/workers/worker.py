@@ -32,6 +32,7 @@ from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError
 from palfrey.observe.scoreboard import State
 from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
+from palfrey.workers.stacks import waiting
 
 if TYPE_CHECKING:
     import ssl
@@ -201,8 +202,8 @@ class Worker:
         loop.add_signal_handler(signal.SIGUSR1, self._logs.reopen)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        # The arbiter sends ABRT to a worker whose loop does not turn: the stacks come first, from C, then the hook.
-        signal.signal(signal.SIGABRT, self._aborted)
+        # The arbiter sends ABRT to a worker that hangs: the stacks come first, from C, then `_aborted` if it can.
+        signal.signal(signal.SIGABRT, lambda *_: self._aborted(loop))
         faulthandler.enable(file=self._trace_fd(), all_threads=True)  # register() does not take SIGABRT
 
     def _obey_signals(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -214,9 +215,17 @@ class Worker:
         """Where stacks are dumped: the error log's descriptor."""
         return self._logs.error_fileno()
 
-    def _aborted(self, *_: Any) -> None:
+    def _aborted(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Runs where the interpreter still turns. What the worker held is lost either way."""
         self._view.aborted = True
+        self._view.alive = False
         self._hook("worker_abort", self._view)
+        if self._serving is None:  # later the loop itself hangs, and the stack above shows where
+            for text in waiting(loop):
+                log.error("%s", text)
+        self._hook("worker_exit", self._server, self._view)
+        self._logs.flush()
+        os._exit(EXIT_ERROR)
 
     def _signalled(self, number: signal.Signals, order: Order) -> None:
         log.info("%s received", number.name)
