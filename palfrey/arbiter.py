@@ -225,13 +225,14 @@ class Arbiter:
         self._scale(-1)
 
     def _scale(self, by: int) -> None:
-        self._roster.scale(POOL, by)
+        if not self._roster.ending:
+            self._roster.scale(POOL, by)
 
     def _on_reopen(self, command: Command) -> None:
-        self._house.logs.reopen()
+        if self._house.logs.reopen():
+            self._log.info("Log files opened anew")
         for child in self._spawner.children.values():
             child.channel.send("reopen")
-        self._log.info("Log files opened anew")
 
     def _on_upgrade(self, command: Command) -> None:
         self._log.warning("%s: the binary upgrade is not available yet; nothing was done", command.name)

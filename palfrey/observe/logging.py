@@ -159,13 +159,15 @@ class LogSetup:
         left = [sink.flush() for sink in self._sinks]
         return any(left)
 
-    def reopen(self) -> None:
-        """Opens log files anew after a rotation, the user's own FileHandlers too. What fails is logged."""
+    def reopen(self) -> bool:
+        """Opens log files anew after a rotation, the user's own FileHandlers too. What fails is logged, and False."""
+        went_well = True
         self.access.flush()
         for sink in self._sinks:
             try:
                 sink.reopen()
             except ConfigError as error:
+                went_well = False
                 self.error.error("Log file not reopened, the old one is still in use: %s", error)
         handlers = {id(handler): handler for name in (ERROR, ACCESS) for handler in _handlers(logging.getLogger(name))}
         for handler in handlers.values():
@@ -173,7 +175,9 @@ class LogSetup:
                 try:
                     _reopen_handler(handler)
                 except OSError as error:
+                    went_well = False
                     self.error.error("Log file not reopened, the old one is still in use: %s", error)
+        return went_well
 
     def filenos(self) -> list[int]:
         """The descriptors that a child process of ours has to keep."""

@@ -46,6 +46,19 @@ class TestStop:
             assert b"200 OK" not in read_all(client)
         assert server.wait() == 0
 
+    def test_the_number_of_workers_no_longer_matters(self, serve: Start) -> None:
+        server = serve(*QUICK, workers=1)
+        with server.request_in_flight() as client:
+            server.signal(signal.SIGTERM)
+            server.wait_for("Stopping")
+            for signum in (signal.SIGTTIN, signal.SIGHUP, signal.SIGUSR1):
+                server.signal(signum)
+            server.wait_for("Log files opened anew")
+            assert finish(client).startswith(b"HTTP/1.1 200")
+        assert server.wait() == 0
+        assert "Workers:" not in server.output
+        assert "Reloading" not in server.output
+
     def test_a_second_term_does_nothing_more(self, serve: Start) -> None:
         server = serve(*QUICK, workers=1)
         with server.request_in_flight() as client:
@@ -215,6 +228,19 @@ class TestLogs:
             _wait_for_line(log, "Log files opened anew")
             server.get("/after", port=port)
             _wait_for_line(access, "/after")
+
+    def test_files_that_cannot_be_opened_anew_are_not_said_to_be(self, start: Start, site: Path) -> None:
+        (site / "logs").mkdir()
+        server = start("--access-logfile", "logs/access.log")
+        server.wait_for_ready(1)
+        (site / "logs").rename(site / "gone")
+        server.signal(signal.SIGUSR1)
+        server.wait_for("Log file not reopened")
+        (site / "logs").mkdir()
+        server.signal(signal.SIGUSR1)
+        server.wait_for("Log files opened anew")
+        assert server.output.count("Log files opened anew") == 1
+        assert (site / "logs" / "access.log").exists()
 
     def test_usr2_is_not_available_yet_and_harmless(self, serve: Start) -> None:
         server = serve(workers=1)

@@ -350,7 +350,7 @@ class TestLife:
         assert len(timers) == 1
         assert (tmp_path / "access.log").read_text() == ""
         (tmp_path / "access.log").rename(tmp_path / "access.log.1")
-        logs.reopen()
+        assert logs.reopen()
         assert (tmp_path / "access.log.1").read_text() == LINE * 2
         logs.access.log(FACTS, 2.0)
         logs.close()
@@ -370,7 +370,7 @@ class TestLife:
         folder.mkdir()
         logs = setup(accesslog=str(folder / "access.log"))
         folder.rename(tmp_path / "gone")
-        logs.reopen()
+        assert not logs.reopen()
         logs.access.log(FACTS, 2.0)
         assert "not reopened, the old one is still in use: accesslog:" in (tmp_path / "error.log").read_text()
         assert (tmp_path / "gone" / "access.log").read_text() == LINE
