@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from palfrey.errors import BootError
+
 
 def _uvloop() -> asyncio.AbstractEventLoop:
-    import uvloop
-
+    try:
+        import uvloop
+    except ImportError as error:
+        raise BootError(f"loop = uvloop: {error}; install uvloop, or leave loop at auto") from None
     return uvloop.new_event_loop()
 
 
 def _auto() -> asyncio.AbstractEventLoop:
     try:
         return _uvloop()
-    except ImportError:  # a platform without it, where everything still works
+    except BootError:  # a platform without it, where everything still works
         return asyncio.new_event_loop()
 
 
@@ -27,5 +31,5 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 def make_loop(name: str) -> asyncio.AbstractEventLoop:
-    """A new event loop of that name, not yet current. Raises KeyError for an unknown one."""
+    """A new event loop of that name, not yet current. Raises BootError when it is not installed."""
     return LOOPS[name]()

@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from palfrey.config.settings import ROWS
+from palfrey.errors import BootError
 from palfrey.workers.loops import LOOPS, make_loop
 
 
@@ -29,12 +30,12 @@ def test_without_uvloop_auto_does_and_uvloop_says_so(monkeypatch):
 
     def without(name, *args, **kwargs):
         if name == "uvloop":
-            raise ImportError(name)
+            raise ImportError("No module named 'uvloop'")
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
     make_loop("auto").close()
-    with pytest.raises(ImportError):
+    with pytest.raises(BootError, match="loop = uvloop: No module named 'uvloop'; install uvloop"):
         make_loop("uvloop")
 
 
