@@ -1,0 +1,68 @@
+"""What the kernel knows of a TCP connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+
+import pytest
+
+from palfrey.system import tcp
+from palfrey.system.tcp import acknowledged
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
+
+
+@contextlib.contextmanager
+def pair(receive_buffer: int = 0):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        if receive_buffer:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        with socket.create_connection(listener.getsockname()) as ours:
+            theirs, _ = listener.accept()
+            with theirs:
+                yield ours, theirs
+
+
+@linux
+def test_grows_as_the_peer_takes_what_was_sent():
+    with pair() as (ours, theirs):
+        before = acknowledged(ours)
+        ours.sendall(bytes(1000))
+        theirs.recv(1000, socket.MSG_WAITALL)
+        theirs.sendall(b"x")  # carries the acknowledgement
+        ours.recv(1)
+        assert acknowledged(ours) == before + 1000
+
+
+@linux
+def test_stands_still_while_the_peer_does_not_read_and_goes_on_when_it_does():
+    with pair(receive_buffer=4096) as (ours, theirs):
+        ours.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += ours.send(bytes(65536))
+        stood = acknowledged(ours)
+        assert 0 < stood < sent
+        theirs.recv(sent - 1, socket.MSG_WAITALL)
+        assert acknowledged(ours) > stood
+
+
+def test_unknown_on_a_unix_socket_and_on_a_closed_one():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert acknowledged(ours) is None
+    assert acknowledged(ours) is None
+
+
+def test_unknown_where_the_kernel_says_less_or_the_system_is_another(monkeypatch):
+    class Old:
+        def getsockopt(self, *_):
+            return bytes(104)
+
+    assert acknowledged(Old()) is None
+    monkeypatch.setattr(tcp.sys, "platform", "darwin")
+    with pair() as (ours, _):
+        assert acknowledged(ours) is None
