@@ -178,8 +178,10 @@ def judge_the_canary(roster: Roster, clock: Clock) -> Iterator[Action]:
         candidate = pool.candidate
         if candidate is None:
             continue
-        if candidate.failure is not None:
-            yield Refuse(pool.name, candidate.generation, candidate.failure.reason, candidate.failure.detail)
+        failure = candidate.failure
+        if failure is not None:
+            reason = failure.reason if failure.final else f"its first worker {failure.reason}"
+            yield Refuse(pool.name, candidate.generation, reason, failure.detail)
         elif any(worker.phase is Phase.READY for worker in _of(roster, pool, candidate.generation)):
             yield Adopt(pool.name, candidate.generation)
 

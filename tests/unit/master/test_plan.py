@@ -151,14 +151,14 @@ class TestReload:
     def test_a_canary_that_crashes(self) -> None:
         world = serving(2)
         world.reload()
-        assert world.crash(world.booting) == [Refuse("app", 2, "was killed by SIGSEGV", "")]
+        assert world.crash(world.booting) == [Refuse("app", 2, "its first worker was killed by SIGSEGV", "")]
 
     def test_a_canary_that_hangs(self) -> None:
         world = serving(1, boot_timeout=10, timeout=0)
         world.reload()
         canary = world.booting
         reason = "did not become ready within 10 s"
-        assert world.wait(10) == [Abort(canary, reason), Refuse("app", 2, reason, "")]
+        assert world.wait(10) == [Abort(canary, reason), Refuse("app", 2, f"its first worker {reason}", "")]
         assert world.wait(2) == [Kill(canary, "did not answer SIGABRT either")]
         world.exit(canary, sig=9)
         assert world.settle() == []
@@ -169,7 +169,7 @@ class TestReload:
         spawn = world.roster.plan(world.now)[0]
         assert isinstance(spawn, Spawn)
         world.roster.spawn_failed(spawn, "could not be forked", world.now)
-        assert world.settle() == [Refuse("app", 2, "could not be forked", "")]
+        assert world.settle() == [Refuse("app", 2, "its first worker could not be forked", "")]
 
     def test_a_later_slot_that_fails_keeps_its_worker_and_is_tried_again(self) -> None:
         world = serving(3, timeout=0)
