@@ -153,6 +153,9 @@ def parse(argv: Sequence[str] | None) -> dict[str, object] | None:
     try:
         parameters = command().main(None if argv is None else list(argv), prog_name="palfrey", standalone_mode=False)
     except click.NoSuchOption as error:
+        foreign = FOREIGN.get(error.option_name.lstrip("-").replace("-", "_"))
+        if foreign is not None:  # known, and refused because it would ask for what is not done
+            raise click.UsageError(f"{error.option_name}: {foreign.reason}.", ctx=error.ctx) from None
         # click's own guess would also take the hidden options, which do nothing.
         likely = difflib.get_close_matches(error.option_name, _visible_flags(), cutoff=0.7)
         raise click.NoSuchOption(error.option_name, possibilities=likely, ctx=error.ctx) from None
