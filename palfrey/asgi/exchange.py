@@ -1,11 +1,14 @@
 """One HTTP request and its response, as an ASGI application sees them, whatever the protocol below.
 
-Law: `phase` only ever moves forward, NEW -> HEADED -> STREAMING -> DONE.
+Law: `phase` only ever moves forward, NEW -> HEADED -> STREAMING -> TRAILERS -> DONE, but for FILE, which goes back.
 
     NEW        nothing sent. `http.response.start` -> HEADED
     HEADED     the head is held here, unsent, until the first content, so that both leave in one write; a failure up
                to now is still answered with a 500
     STREAMING  the head is out; a failure can only cut the response short
+    FILE       a large file is on its way, and nothing may get between its bytes. It ends in STREAMING; one that broke
+               off stays FILE, so that nothing sent behind it can make the response look whole
+    TRAILERS   the content is complete, and only the trailers that were announced may follow
     DONE       the response is complete, or cannot be any more. The application may run on (background work)
 
 The protocol calls `feed`, `feed_eof` and `disconnect`, which only record and wake; the application calls `receive`
@@ -18,23 +21,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import stat
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from palfrey.asgi.stream import ClientDisconnected, Framing, InvalidHeader
+from palfrey.asgi.messages import (
+    ApplicationError,
+    Span,
+    asks_for_trailers,
+    check_trailers,
+    content_length,
+    named_span,
+    open_whole,
+)
+from palfrey.asgi.request import Request
+from palfrey.asgi.stream import ClientDisconnected, Framing, is_farewell
 from palfrey.errors import from_the_app
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from palfrey.asgi.stream import Stream
-    from palfrey.types import ASGIApp, Header, HostPort, Message, Scope
+    from palfrey.types import ASGIApp, Header, Message, Scope
 
 log = logging.getLogger("palfrey.error")
 
 CLIENT_LEFT = 499
 """The status of a request whose client left before an answer had begun, for the access log (nginx's number)."""
+
+SMALL_FILE = 65536
+"""Bytes of a file that are read at once and leave with the head, in one write: opening and preparing to have the kernel
+send it costs more than a copy of this size."""
 
 _PLAIN_TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -45,6 +61,8 @@ class Phase(Enum):
     NEW = "new"
     HEADED = "headed"
     STREAMING = "streaming"
+    FILE = "file"
+    TRAILERS = "trailers"
     DONE = "done"
 
 
@@ -57,17 +75,14 @@ class Peer(Enum):
     GONE = "gone"
 
 
-class ApplicationError(RuntimeError):
-    """The application broke the order of ASGI messages or the lengths that it promised."""
-
-
 # Looked up once: an attribute of an Enum class costs a third of a dictionary miss.
 NEW, HEADED, STREAMING, DONE = Phase.NEW, Phase.HEADED, Phase.STREAMING, Phase.DONE
+FILE, TRAILERS = Phase.FILE, Phase.TRAILERS
 THERE, LEAVING, GONE = Peer.THERE, Peer.LEAVING, Peer.GONE
 DECLARED, WHOLE, OPEN, NONE = Framing.DECLARED, Framing.WHOLE, Framing.OPEN, Framing.NONE
 
 
-class Exchange:
+class Exchange(Request):
     """See the module. Its public attributes are also the facts that the access log reads."""
 
     __slots__ = (
@@ -85,7 +100,6 @@ class Exchange:
         "peer",
         "phase",
         "response_headers",
-        "scope",
         "started",
         "status",
         "task",
@@ -135,6 +149,10 @@ class Exchange:
         self.peer = GONE
         self._note_unanswered()
         self._wake()
+
+    def file_sent(self, count: int) -> None:
+        """So many more bytes of a file are on their way: said as it goes, for those who watch for progress."""
+        self.body_bytes += count
 
     def _wake(self) -> None:
         waiters = self._waiters
@@ -188,8 +206,7 @@ class Exchange:
             elif phase is STREAMING:
                 self._send_more(message.get("body", b""), message.get("more_body", False))
             else:
-                state = "before http.response.start" if phase is NEW else "after the response was complete"
-                raise ApplicationError(f"http.response.body was sent {state}")
+                raise self._out_of_order(kind)
         elif kind == "http.response.start":
             self._hold_head(message)
             return
@@ -197,6 +214,14 @@ class Exchange:
             await self._send_other(kind, message)
         if not self._stream.writable and self.phase is not DONE:
             await self._stream.drain()
+
+    def _out_of_order(self, kind: str) -> ApplicationError:
+        """For content that is sent where none may be."""
+        if self.phase is NEW:
+            return ApplicationError(f"{kind} was sent before http.response.start")
+        if self.phase is FILE:
+            return ApplicationError(f"{kind} was sent while a file was being sent, or after its sending had failed")
+        return ApplicationError(f"{kind} was sent after the response was complete")
 
     def _hold_head(self, message: Message) -> None:
         if self.phase is not NEW:
@@ -215,7 +240,7 @@ class Exchange:
         declared = -1
         for name, value in self.response_headers:
             if len(name) == 14 and name.lower() == b"content-length":
-                declared = _content_length(value, declared)
+                declared = content_length(value, declared)
         if status in {204, 304} or self.scope["method"] == "HEAD":
             framing, body = NONE, b""
         elif declared >= 0:
@@ -241,21 +266,27 @@ class Exchange:
         if self._framing is NONE:
             body = b""
         elif self._framing is DECLARED:
-            # Set only once it holds: an application that goes on after the error must not end up with a wrong length.
-            remaining = self._remaining - len(body)
-            if remaining < 0:
-                raise ApplicationError(f"the content is {-remaining} bytes longer than its Content-Length")
-            if not more and remaining:
-                raise ApplicationError(f"the content is {remaining} bytes shorter than its Content-Length")
-            self._remaining = remaining
+            self._take_of_length(len(body), more)
         if body or not more:
             self._stream.send_body(body, more or self._trailers_due)
         self.body_bytes += len(body)
         if not more:
             self._content_sent()
 
+    def _take_of_length(self, count: int, more: bool) -> None:
+        """Counts content against the Content-Length that it was promised by."""
+        remaining = self._remaining - count
+        if remaining < 0:
+            raise ApplicationError(f"the content is {-remaining} bytes longer than its Content-Length")
+        if not more and remaining:
+            raise ApplicationError(f"the content is {remaining} bytes shorter than its Content-Length")
+        # Set only once it holds: an application that goes on after the error must not end up with a wrong length.
+        self._remaining = remaining
+
     def _content_sent(self) -> None:
-        if not self._trailers_due:
+        if self._trailers_due:
+            self.phase = TRAILERS
+        else:
             self._done()
 
     def _done(self) -> None:
@@ -268,58 +299,89 @@ class Exchange:
             self._send_trailers(message)
         elif kind == "http.response.pathsend":
             await self._send_path(message["path"])
+        elif kind == "http.response.zerocopysend":
+            await self._send_file(kind, named_span(message), message.get("more_body", False))
         elif kind == "http.response.early_hint":
-            # RFC 8297: interim responses come before the final head, which is held until the first content.
-            if self.phase is STREAMING or self.phase is DONE:
-                raise ApplicationError("http.response.early_hint was sent after the response had begun")
-            self._stream.send_informational(103, [(b"link", link) for link in message["links"]])
+            self._send_hint(message)
         else:
             raise ApplicationError(f"an HTTP application cannot send {kind!r}")
 
+    def _send_hint(self, message: Message) -> None:
+        """ASGI allows hints until the content is complete, and a server to ignore them.
+
+        RFC 8297: they come before the final head, which is held until the first content. Behind it they are useless.
+        """
+        if self.phase is DONE or self.phase is TRAILERS:
+            raise self._out_of_order("http.response.early_hint")
+        if self.phase is NEW or self.phase is HEADED:
+            self._stream.send_informational(103, [(b"link", link) for link in message["links"]])
+
     def _send_trailers(self, message: Message) -> None:
-        if self.phase is not STREAMING or not self._trailers_due:
-            raise ApplicationError("http.response.trailers was sent without trailers=True, or before the content")
-        self._trailers = [*(self._trailers or ()), *message.get("headers", ())]
+        if self.phase is not TRAILERS:
+            raise ApplicationError("http.response.trailers was sent without trailers=True, or before the content's end")
+        fields = list(message.get("headers", ()))
+        check_trailers(fields)
+        self._trailers = [*(self._trailers or ()), *fields]
         if not message.get("more_trailers", False):
-            self._trailers_due = False
-            self._stream.send_trailers(self._trailers)
+            self._stream.send_trailers(self._trailers if asks_for_trailers(self.request_headers) else ())
             self._done()
 
     async def _send_path(self, path: str) -> None:
         """The http.response.pathsend extension: the file is the whole content."""
         if self.phase is not HEADED:
-            raise ApplicationError("http.response.pathsend must follow http.response.start")
-        # O_NONBLOCK: a path that turns out to be a FIFO must not stop the loop before it is refused.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            raise ApplicationError("http.response.pathsend must follow http.response.start at once")
+        span = open_whole(path)
         try:
-            facts = os.fstat(fd)
-            if not stat.S_ISREG(facts.st_mode):
-                raise ApplicationError(f"http.response.pathsend: {path} is not a regular file")
-            self._declare(facts.st_size)
-            self._trailers_due = False
-            self._send_head(b"", facts.st_size > 0)
-            if self.phase is STREAMING:
-                await self._send_opened(fd, facts.st_size)
+            await self._send_file("http.response.pathsend", span, False)
         finally:
-            os.close(fd)
+            os.close(span.fd)
 
-    def _declare(self, size: int) -> None:
-        """Sees to it that Content-Length is the file's, before anything is out: a file may have changed since."""
+    async def _send_file(self, kind: str, span: Span, more: bool) -> None:
+        """Content out of a file: a little of it as if it were a body's bytes, much of it by the stream's own means."""
+        phase = self.phase
+        if phase is HEADED:
+            self._declare(span.length, more)
+        elif phase is not STREAMING:
+            raise self._out_of_order(kind)
+        if self._framing is NONE if phase is STREAMING else self._bodiless():
+            body = b""
+        elif span.length <= SMALL_FILE:
+            body = span.read()
+        else:
+            await self._send_large(span, more)
+            return
+        if phase is HEADED:
+            self._send_head(body, more)
+        else:
+            self._send_more(body, more)
+
+    async def _send_large(self, span: Span, more: bool) -> None:
+        if self.phase is HEADED:
+            self._send_head(b"", True)
+        if self._framing is DECLARED:
+            self._take_of_length(span.length, more)
+        self.phase = FILE
+        await self._stream.send_file(*span, more or self._trailers_due)
+        if self.phase is not FILE:
+            raise ClientDisconnected("the response was cut while a file was being sent")
+        self.phase = STREAMING
+        if not more:
+            self._content_sent()
+
+    def _bodiless(self) -> bool:
+        return self.status in {204, 304} or self.scope["method"] == "HEAD"
+
+    def _declare(self, size: int, more: bool) -> None:
+        """Sees to it that Content-Length fits a file, before anything is out: the file may have changed since."""
+        declared = -1
         for name, value in self.response_headers:
             if name.lower() == b"content-length":
-                declared = _content_length(value, -1)
-                if declared != size and self.status not in {204, 304} and self.scope["method"] != "HEAD":
-                    raise ApplicationError(f"Content-Length is {declared}, but the file has {size} bytes")
-                return
-        self.response_headers = [*self.response_headers, (b"content-length", b"%d" % size)]
-
-    async def _send_opened(self, fd: int, size: int) -> None:
-        if self._framing is NONE:
-            self._send_more(b"", False)
-            return
-        await self._stream.send_file(fd, 0, size, False)
-        self.body_bytes = size
-        self._done()
+                declared = content_length(value, declared)
+        if declared < 0:
+            if not more and not self._trailers_due:
+                self.response_headers = [*self.response_headers, (b"content-length", b"%d" % size)]
+        elif (size > declared or (size < declared and not more)) and not self._bodiless():
+            raise ApplicationError(f"Content-Length is {declared}, but the file has {size} bytes")
 
     # ---------------------------------------------------------------- around the application
 
@@ -332,7 +394,7 @@ class Exchange:
         try:
             await self._app(self.scope, self.receive, self.send)
         except BaseException as error:  # SystemExit in a handler must not end the worker either
-            if self.peer is THERE or not _is_farewell(error):
+            if self.peer is THERE or not is_farewell(error):
                 log.error("Exception in ASGI application, answering %s", self.describe(), exc_info=from_the_app(error))
             self._fail()
             if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
@@ -356,7 +418,7 @@ class Exchange:
         """A 500 while the head is unsent, a cut otherwise."""
         if self.phase is DONE:
             return
-        if self.phase is STREAMING or self.peer is GONE:
+        if self.peer is GONE or not (self.phase is NEW or self.phase is HEADED):
             self._give_up()
             return
         self.status = 500
@@ -374,64 +436,3 @@ class Exchange:
     def _note_unanswered(self) -> None:
         if self.phase is NEW or self.phase is HEADED:
             self.status = CLIENT_LEFT
-
-    # ---------------------------------------------------------------- facts
-
-    def describe(self) -> str:
-        """The request in a few words, for the log; control characters escaped."""
-        client = self.client
-        origin = (
-            "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
-        )
-        return f'"{self.method} {ascii(self.target)[2:-1]}" from {origin}'
-
-    @property
-    def client(self) -> HostPort | None:
-        client: HostPort | None = self.scope["client"]
-        return client
-
-    @property
-    def method(self) -> str:
-        method: str = self.scope["method"]
-        return method
-
-    @property
-    def target(self) -> bytes:
-        """The path and query as they came (RFC 9112 section 3.2.1)."""
-        query: bytes = self.scope["query_string"]
-        path: bytes = self.scope["raw_path"]
-        return path + b"?" + query if query else path
-
-    @property
-    def http_version(self) -> str:
-        version: str = self.scope["http_version"]
-        return version
-
-    @property
-    def request_headers(self) -> list[Header]:
-        headers: list[Header] = self.scope["headers"]
-        return headers
-
-
-def _content_length(value: bytes, seen: int) -> int:
-    """An application's Content-Length, said once and well formed (RFC 9110 section 8.6)."""
-    if not value.isdigit() or len(value) > 18:
-        raise InvalidHeader(f"Content-Length {value!r} is not a length")
-    if seen >= 0:
-        raise InvalidHeader("Content-Length is given more than once")
-    return int(value)
-
-
-def _is_farewell(error: BaseException | None) -> bool:
-    """Whether a gone client is all that went wrong: frameworks wrap what `send()` raised, or are cancelled by it."""
-    while error is not None:
-        # Starlette has a word of its own for an http.disconnect in the middle of a body; there is nothing to import.
-        if (
-            isinstance(error, (ClientDisconnected, asyncio.CancelledError))
-            or type(error).__name__ == "ClientDisconnect"
-        ):
-            return True
-        if isinstance(error, BaseExceptionGroup):
-            return all(_is_farewell(inner) for inner in error.exceptions)
-        error = error.__cause__ or error.__context__
-    return False

@@ -10,6 +10,7 @@ The other direction is synchronous and needs no port: the protocol calls `exchan
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,8 +53,9 @@ class Stream(Protocol):
     async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
         """Writes `count` bytes of the file from `offset` on, without reading them into Python where it can.
 
-        Waits for the client as it goes. The caller keeps `fd` open meanwhile and closes it. Raises OSError when
-        the file is shorter than promised or the client is gone.
+        Waits for the client as it goes, and tells `exchange.file_sent` how far it is. `count` is not 0. The caller
+        keeps `fd` open and sends nothing else meanwhile. Raises ClientDisconnected when the client is gone and
+        OSError when the file is shorter than promised; the response can only be cut then.
         """
 
     def send_informational(self, status: int, headers: Headers) -> None:
@@ -84,3 +86,18 @@ class ClientDisconnected(OSError):
 
 class InvalidHeader(ValueError):
     """An application's header that must not be written: it could be read as more than one (RFC 9110 section 5.5)."""
+
+
+def is_farewell(error: BaseException | None) -> bool:
+    """Whether a gone client is all that went wrong: frameworks wrap what `send()` raised, or are cancelled by it."""
+    while error is not None:
+        # Starlette has a word of its own for an http.disconnect in the middle of a body; there is nothing to import.
+        if (
+            isinstance(error, (ClientDisconnected, asyncio.CancelledError))
+            or type(error).__name__ == "ClientDisconnect"
+        ):
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            return all(is_farewell(inner) for inner in error.exceptions)
+        error = error.__cause__ or error.__context__
+    return False

@@ -127,6 +127,7 @@ class Service:
         }
 
     def application(self) -> ASGIApp:
+            "http.response.zerocopysend": {},
         """The application for the next request, or the one that says 503 when too many are in flight."""
         if self.limit_concurrency and len(self.running) >= self.limit_concurrency:
             return service_unavailable

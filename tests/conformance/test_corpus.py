@@ -78,6 +78,7 @@ def expected_scope(case: Legal) -> dict[str, Any]:
             "http.response.early_hint": {},
             "http.response.pathsend": {},
             "http.response.trailers": {},
+            "http.response.zerocopysend": {},
         },
     }
 

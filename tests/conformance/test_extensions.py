@@ -13,7 +13,12 @@ from tests.support.inprocess import http, logged, read_body, respond, serving
 from tests.support.rawhttp import Cut
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OFFERED = {"http.response.early_hint", "http.response.trailers", "http.response.pathsend"}
+OFFERED = {
+    "http.response.early_hint",
+    "http.response.pathsend",
+    "http.response.trailers",
+    "http.response.zerocopysend",
+}
 
 
 def test_every_extension_that_is_offered_is_tested_here():
@@ -59,8 +64,9 @@ def test_trailers():
 
     with serving(app) as server, server.client() as client:
         for _ in range(2):
-            response = client.request(GET)
+            response = client.request(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
             assert (response.body, response.trailers) == (b"abcdef", [("x-checksum", "1234")])
+            assert client.request(GET).trailers == []
 
 
 @pytest.mark.parametrize("tls", [False, True])

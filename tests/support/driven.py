@@ -95,6 +95,10 @@ class FakeTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self if name == "socket" else default
 
+    def fileno(self) -> int:
+        """There is no socket: what wants one has to do with the transport."""
+        return -1
+
     def setsockopt(self, *_: Any) -> None:
         """SO_LINGER, before an abort: a reset."""
         self.linger = True

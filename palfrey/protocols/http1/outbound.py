@@ -15,8 +15,10 @@ from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from palfrey.asgi.messages import shrunk
 from palfrey.asgi.stream import ClientDisconnected, Framing
 from palfrey.protocols.http1.render import encode_line, render_informational
+from palfrey.protocols.http1.sendfile import send_by_kernel
 
 if TYPE_CHECKING:
     from palfrey.asgi.exchange import Exchange
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 JOIN_LIMIT = 1 << 17
 """Larger content is written on its own rather than copied behind its head."""
 FILE_PIECE = 1 << 18
-"""Bytes of a file that are read at a time."""
+"""Bytes of a file that are read at a time, where it has to be read."""
 
 
 class Phase(Enum):
@@ -118,18 +120,38 @@ class Outbound(asyncio.Protocol):
             self._transport.write(body)
 
     async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
-        loop = self.service.loop
+        self.check_open()
+        chunked = self._chunked_out
+        if chunked:
+            self._transport.write(b"%x\r\n" % count)
+        done = await send_by_kernel(self, self._transport, fd, offset, count, self._file_sent)
+        if done < count:
+            await self._send_read(fd, offset + done, count - done)
+        if chunked:
+            self._transport.write(b"\r\n" if more else b"\r\n0\r\n\r\n")
+
+    async def _send_read(self, fd: int, offset: int, count: int) -> None:
+        """A file in pieces that are read here, where the kernel cannot send it: TLS encrypts it in this process."""
         while count:
-            piece = await loop.run_in_executor(None, os.pread, fd, min(count, FILE_PIECE), offset)
+            piece = await self.service.loop.run_in_executor(None, os.pread, fd, min(count, FILE_PIECE), offset)
             if not piece:
-                raise OSError("the file is shorter than it was when its sending began")
+                raise shrunk()
+            self.check_open()
             offset += len(piece)
             count -= len(piece)
-            if self.phase is CLOSED or self.phase is LINGER:
-                raise ClientDisconnected("the client is gone")
-            self.send_body(piece, more or count > 0)
-            if not self.writable:
+            self._transport.write(piece)
+            self._file_sent(len(piece))
+            if count:
                 await self.drain()
+
+    def _file_sent(self, count: int) -> None:
+        if self.exchange is not None:
+            self.exchange.file_sent(count)
+
+    def check_open(self) -> None:
+        """Raises ClientDisconnected when nothing can be sent any more."""
+        if self.phase is CLOSED or self.phase is LINGER:
+            raise ClientDisconnected("the client is gone")
 
     def send_informational(self, status: int, headers: Headers) -> None:
         if not self._old and self.phase is not CLOSED:

@@ -15,9 +15,9 @@ from tests.support.driven import Driven
 from tests.support.inprocess import http, logged, looped, read_body, respond, seen
 from tests.support.rawhttp import Cut, read_all
 
-GET = b"GET /the/path?q HTTP/1.1\r\nHost: a\r\n\r\n"
+GET = b"GET /the/path?q HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n"
 OLD = b"GET /the/path?q HTTP/1.0\r\n\r\n"
-POST = b"POST /the/path?q HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+POST = b"POST /the/path?q HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nContent-Length: 5\r\n\r\nhello"
 
 
 def start(status=200, headers=(), **more):
@@ -133,8 +133,18 @@ CUT = {
     "bad trailers": plays(
         start(trailers=True), body(b"123"), {"type": "http.response.trailers", "headers": [(b"x", b"a\r\nb: c")]}
     ),
-    "early hint while streaming": plays(
-        start(), body(b"123", True), {"type": "http.response.early_hint", "links": [b"</a>"]}
+    "trailers before the content's end": plays(
+        start(trailers=True), body(b"123", True), {"type": "http.response.trailers"}, body(b"4")
+    ),
+    "content behind its end": plays(start(trailers=True), body(b"123"), body(b"4"), {"type": "http.response.trailers"}),
+    "trailer that is framing": plays(
+        start(trailers=True), body(b"123"), {"type": "http.response.trailers", "headers": [(b"Content-Length", b"3")]}
+    ),
+    "early hint behind the content": plays(
+        start(trailers=True), body(b"123"), {"type": "http.response.early_hint", "links": [b"</a>"]}
+    ),
+    "zerocopysend of nothing that is a file": plays(
+        start(), body(b"123", True), {"type": "http.response.zerocopysend", "file": None}
     ),
     "pathsend while streaming": plays(
         start(), body(b"123", True), {"type": "http.response.pathsend", "path": __file__}
@@ -331,6 +341,8 @@ async def test_early_hints_before_and_after_start():
     response = await answer(hint, start(), hint, body(b"x"))
     assert [interim.status for interim in response.interim] == [103, 103]
     assert response.interim[0].all("link") == ["</a>; rel=preload", "</b>"]
+    late = await answer(hint, start(), body(b"x", True), hint, body(b"y"))
+    assert (len(late.interim), late.body) == (1, b"xy")
     old = await answer(hint, start(), body(b"x"), request=OLD)
     assert old.interim == []
 
@@ -346,6 +358,26 @@ async def test_trailers():
     assert (declared.body, declared.trailers) == (b"12345", [])
     old = await answer(start(trailers=True), body(b"12345"), trailers, request=OLD)
     assert old.body == b"12345"
+
+
+@pytest.mark.parametrize(
+    ("te", "wanted"),
+    [
+        (b"TE: trailers", True),
+        (b"TE: deflate;q=0.5, Trailers", True),
+        (b"TE: gzip\r\nte: trailers ;q=1", True),
+        (b"TE: gzip", False),
+        (b"TE: xtrailers", False),
+        (b"X: trailers", False),
+    ],
+)
+@looped
+async def test_trailers_are_for_those_who_ask(te, wanted):
+    """ASGI extensions, HTTP Trailers: only in case the client has sent `TE: trailers`."""
+    trailers = {"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]}
+    request = b"GET /the/path?q HTTP/1.1\r\nHost: a\r\n" + te + b"\r\n\r\n"
+    response = await answer(start(trailers=True), body(b"12345"), trailers, request=request)
+    assert (response.body, response.trailers) == (b"12345", [("x-sum", "1")] if wanted else [])
 
 
 @looped

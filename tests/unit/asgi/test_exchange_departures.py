@@ -177,4 +177,5 @@ def test_a_file_of_another_length_than_declared_is_refused_before_its_head(
     asked, stream = exchange(sends)
     asyncio.run(run(asked))
     assert stream.status == answer
-    assert stream.calls == (["send_file 5", "finished"] if answer == 200 else ["finished"])
+    assert stream.body == (b"neigh" if answer == 200 else b"Internal Server Error")
+    assert stream.calls == ["finished"]

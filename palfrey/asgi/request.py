@@ -1,0 +1,54 @@
+"""What is said of a request once it is read: in the log's lines, and wherever it has to be named.
+
+Everything is looked up in its scope when it is asked for, so that a request that nobody names costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from palfrey.types import Header, HostPort, Scope
+
+
+class Request:
+    """The facts of a request, out of its ASGI scope."""
+
+    __slots__ = ("scope",)
+
+    scope: Scope
+
+    def describe(self) -> str:
+        """The request in a few words, for the log; control characters escaped."""
+        client = self.client
+        origin = (
+            "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
+        )
+        return f'"{self.method} {ascii(self.target)[2:-1]}" from {origin}'
+
+    @property
+    def client(self) -> HostPort | None:
+        client: HostPort | None = self.scope["client"]
+        return client
+
+    @property
+    def method(self) -> str:
+        method: str = self.scope["method"]
+        return method
+
+    @property
+    def target(self) -> bytes:
+        """The path and query as they came (RFC 9112 section 3.2.1)."""
+        query: bytes = self.scope["query_string"]
+        path: bytes = self.scope["raw_path"]
+        return path + b"?" + query if query else path
+
+    @property
+    def http_version(self) -> str:
+        version: str = self.scope["http_version"]
+        return version
+
+    @property
+    def request_headers(self) -> list[Header]:
+        headers: list[Header] = self.scope["headers"]
+        return headers
