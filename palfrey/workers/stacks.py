@@ -11,9 +11,7 @@ import os
 import traceback
 from collections.abc import Iterator
 
-import palfrey
-
-_OURS = os.path.join(os.path.dirname(palfrey.__file__), "")
+_OURS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NOBODYS = (_OURS, os.path.join(os.path.dirname(asyncio.__file__), ""))
 MOST = 10
 """Tasks that are shown; a worker may hold thousands, and they tend to wait for the same."""
