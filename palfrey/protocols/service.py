@@ -124,10 +124,10 @@ class Service:
             "http.response.early_hint": {},
             "http.response.pathsend": {},
             "http.response.trailers": {},
+            "http.response.zerocopysend": {},
         }
 
     def application(self) -> ASGIApp:
-            "http.response.zerocopysend": {},
         """The application for the next request, or the one that says 503 when too many are in flight."""
         if self.limit_concurrency and len(self.running) >= self.limit_concurrency:
             return service_unavailable
