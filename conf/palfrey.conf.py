@@ -143,15 +143,29 @@ workers = 2
 # [a list, each NAME:VALUE; or text, one a line; --header, PALFREY_HEADERS]
 # headers = []
 
-# Take the client's address and the scheme from X-Forwarded-For and X-Forwarded-Proto.
+# Take the client's address and the scheme from what trusted proxies say: see forwarded_allow_ips
+# and forwarded_fields.
 # [true or false; --proxy-headers, PALFREY_PROXY_HEADERS]
 # proxy_headers = True
 
-# The proxies whose X-Forwarded-* headers are believed: addresses and networks separated by commas,
-# or * for all.
-# [a list of addresses or networks, or *; --forwarded-allow-ips, PALFREY_FORWARDED_ALLOW_IPS,
-# FORWARDED_ALLOW_IPS]
-# forwarded_allow_ips = "127.0.0.1,::1"
+# The proxies that are believed: addresses, networks, paths of UNIX sockets, unix for all UNIX
+# sockets, or * for everybody.
+# [a list of addresses, networks, paths of UNIX sockets, unix for all of these; or *;
+# --forwarded-allow-ips, PALFREY_FORWARDED_ALLOW_IPS, FORWARDED_ALLOW_IPS]
+# forwarded_allow_ips = "127.0.0.1,::1,unix"
+
+# The fields that these proxies are believed in. Name those that your proxy sets, and no others:
+# what it passes on from its client is that client's own say. forwarded (RFC 7239) stands in the
+# place of the first four.
+# [a list, each x-forwarded-for, x-forwarded-proto, x-forwarded-host, x-forwarded-port,
+# x-forwarded-prefix or forwarded; or text, separated by ','; --forwarded-fields,
+# PALFREY_FORWARDED_FIELDS]
+# forwarded_fields = ['x-forwarded-for', 'x-forwarded-proto']
+
+# Request headers with an underscore in their name, which WSGI and CGI cannot tell from a dash: keep
+# them, drop them, or refuse the request with 400.
+# [keep, drop or refuse; --header-map, PALFREY_HEADER_MAP]
+# header_map = "keep"
 
 # Answer 503 when this many requests are in flight in a worker (0: no limit).
 # [a whole number, at least 0; --limit-concurrency, PALFREY_LIMIT_CONCURRENCY]

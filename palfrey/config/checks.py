@@ -16,6 +16,9 @@ from typing import NoReturn
 from palfrey.config.settings import Settings
 from palfrey.errors import ConfigError
 
+FORWARDED_RIVALS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
+"""What RFC 7239's Forwarded took the place of; it has nothing for X-Forwarded-Prefix."""
+
 Given = Mapping[str, str]
 """Of the settings that were set, how they were: `keepalive = -1 (palfrey.conf.py, line 3)`."""
 
@@ -27,6 +30,7 @@ def check(settings: Settings, given: Given, base: str) -> None:
     _check_files(settings, given)
     _check_tls(settings, given)
     _check_accounts(settings, given)
+    _check_proxies(settings, given)
 
 
 def _refuse(given: Given, name: str, reason: str) -> NoReturn:
@@ -98,6 +102,14 @@ def _check_accounts(settings: Settings, given: Given) -> None:
         user, _, group = settings.socket_owner.partition(":")
         if (user and _uid(user) is None) or (group and _gid(group) is None):
             _refuse(given, "socket_owner", "there is no such user or group")
+
+
+def _check_proxies(settings: Settings, given: Given) -> None:
+    """A proxy sets one family of fields and passes the other on: to read both is to believe the client."""
+    fields = settings.forwarded_fields
+    rivals = [name for name in fields if name in FORWARDED_RIVALS]
+    if "forwarded" in fields and rivals:
+        _refuse(given, "forwarded_fields", f"forwarded says what {rivals[0]} says: name the one that your proxy sets")
 
 
 def _uid(name: str) -> int | None:

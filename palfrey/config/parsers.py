@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import ipaddress
 import math
 import os
 import re
@@ -227,6 +228,26 @@ def _read_header(value: object) -> tuple[str, str]:
 
 
 header: Parser[tuple[str, str]] = Parser(_read_header, "NAME:VALUE", "NAME:VALUE")
+
+
+def _read_peers(value: object) -> str:
+    words = value if isinstance(value, (list, tuple)) else _read_text(value).split(",")
+    words = [_read_text(word).strip() for word in words]
+    for word in words:
+        if word in ("", "*", "unix") or word.removeprefix("unix:").startswith("/"):
+            continue
+        try:
+            ipaddress.ip_network(word, strict=False)
+        except ValueError:
+            raise ValueError(
+                f"{word!r} is no address (names are not looked up), network, path of a UNIX socket, unix or *"
+            ) from None
+    return ",".join(word for word in words if word)
+
+
+peers: Parser[str] = Parser(
+    _read_peers, "a list of addresses, networks, paths of UNIX sockets, unix for all of these; or *", "LIST"
+)
 
 
 def _read_assignment(value: object) -> str:

@@ -79,15 +79,18 @@ def _sample_row(row: Row) -> str:
         known.append(f"also {', '.join(row.aliases)}")
     if not row.reloadable:
         known.append("restart")
-    comment = [*textwrap.wrap(_plain(row.doc), _WIDTH - 2), f"[{row.parser.expects}; {'; '.join(known)}]"]
-    comment = [line for text in comment for line in textwrap.wrap(text, _WIDTH - 2)]
+    comment = [
+        *textwrap.wrap(_plain(row.doc), _WIDTH - 2, break_on_hyphens=False),
+        f"[{row.parser.expects}; {'; '.join(known)}]",
+    ]
+    comment = [line for text in comment for line in textwrap.wrap(text, _WIDTH - 2, break_on_hyphens=False)]
     setting = f"{row.name} = {show(row, row.default)}"
     setting = f"{row.name} = {_SAMPLE[row.name]!r}".replace("'", '"') if row.name in _SAMPLE else f"# {setting}"
     return "\n".join(f"# {line}" for line in comment) + f"\n{setting}\n"
 
 
 def _sample_hook(row: Row) -> str:
-    comment = "\n".join(f"# {line}" for line in textwrap.wrap(_plain(row.doc), _WIDTH - 2))
+    comment = "\n".join(f"# {line}" for line in textwrap.wrap(_plain(row.doc), _WIDTH - 2, break_on_hyphens=False))
     return f"{comment}\n# def {row.name}{row.parser.metavar}:\n#     ...\n"
 
 

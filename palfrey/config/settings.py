@@ -36,6 +36,7 @@ from palfrey.config.parsers import (
     many,
     octal,
     path,
+    peers,
     seconds,
     text,
     worker_class_name,
@@ -300,15 +301,43 @@ class Settings:
         flags=("--header",),
     )
     proxy_headers: bool = row(
-        True, boolean, HTTP, "Take the client's address and the scheme from X-Forwarded-For and X-Forwarded-Proto."
+        True,
+        boolean,
+        HTTP,
+        "Take the client's address and the scheme from what trusted proxies say: see forwarded_allow_ips and "
+        "forwarded_fields.",
     )
     forwarded_allow_ips: str = row(
-        "127.0.0.1,::1",
-        text("LIST", "a list of addresses or networks, or *", empty=True),
+        "127.0.0.1,::1,unix",
+        peers,
         HTTP,
-        "The proxies whose X-Forwarded-* headers are believed: addresses and networks separated by commas, or * for "
-        "all.",
+        "The proxies that are believed: addresses, networks, paths of UNIX sockets, unix for all UNIX sockets, or * "
+        "for everybody.",
         env=("FORWARDED_ALLOW_IPS",),
+    )
+    forwarded_fields: tuple[str, ...] = row(
+        ("x-forwarded-for", "x-forwarded-proto"),
+        many(
+            choice(
+                "x-forwarded-for",
+                "x-forwarded-proto",
+                "x-forwarded-host",
+                "x-forwarded-port",
+                "x-forwarded-prefix",
+                "forwarded",
+            )
+        ),
+        HTTP,
+        "The fields that these proxies are believed in. Name those that your proxy sets, and no others: what it passes "
+        "on from its client is that client's own say. forwarded (RFC 7239) stands in the place of the first four.",
+        metavar="FIELD",
+    )
+    header_map: str = row(
+        "keep",
+        choice("keep", "drop", "refuse", synonyms={"dangerous": "keep"}),
+        HTTP,
+        "Request headers with an underscore in their name, which WSGI and CGI cannot tell from a dash: keep them, drop "
+        "them, or refuse the request with 400.",
     )
     limit_concurrency: int = row(
         0, integer(0), HTTP, "Answer 503 when this many requests are in flight in a worker (0: no limit)."

@@ -58,7 +58,9 @@ class Serving:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._lifespan = Lifespan(app, settings.lifespan)
-        trusted = Trusted(settings.forwarded_allow_ips) if settings.proxy_headers else None
+        trusted = None
+        if settings.proxy_headers and settings.forwarded_fields:
+            trusted = Trusted(settings.forwarded_allow_ips, settings.forwarded_fields)
         self.service = Service(settings, app, self._loop, access, self._lifespan.state, trusted)
         self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections)
         self._on_sweep = on_sweep

@@ -123,7 +123,7 @@ class Driven:
         self.loop = asyncio.get_running_loop()
         if service is None:
             table = Settings(**{"server_header": False, "date_header": False, **settings})
-            trusted = Trusted(table.forwarded_allow_ips) if table.proxy_headers else None
+            trusted = Trusted(table.forwarded_allow_ips, table.forwarded_fields) if table.proxy_headers else None
             service = Service(table, app, self.loop, access or AccessLog.off(), state or {}, trusted)
         self.service = service
         self.connection = Http1Connection(service, client, server, scheme)

@@ -45,8 +45,12 @@ SPECIAL = frozenset(
         b"connection",
         b"expect",
         b"upgrade",
+        b"forwarded",
         b"x-forwarded-for",
         b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
     )
 )
 """The fields that the server itself acts upon; all others are the application's alone."""

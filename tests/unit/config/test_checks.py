@@ -49,6 +49,15 @@ def test_client_certificates_need_authorities(tmp_path: Path, pem: str) -> None:
     assert accepted(tmp_path, ssl_certfile=pem, ssl_ca_certs=pem, ssl_cert_reqs="2")
 
 
+@pytest.mark.parametrize("rival", ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"])
+def test_one_family_of_proxy_fields_is_believed(tmp_path: Path, rival: str) -> None:
+    message = refusal(tmp_path, forwarded_fields=("forwarded", rival))
+    assert message.endswith(f"): forwarded says what {rival} says: name the one that your proxy sets")
+    assert accepted(tmp_path, forwarded_fields=("forwarded", "x-forwarded-prefix"))
+    assert accepted(tmp_path, forwarded_fields="Forwarded").forwarded_fields == ("forwarded",)
+    assert accepted(tmp_path, forwarded_fields=rival).forwarded_fields == (rival,)
+
+
 @pytest.mark.parametrize("name", ["ssl_certfile", "log_config"])
 def test_files_must_be_readable(tmp_path: Path, name: str) -> None:
     flag = "--" + name.replace("_", "-")

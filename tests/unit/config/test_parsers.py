@@ -146,6 +146,21 @@ def test_a_header_that_is_accepted_cannot_split_a_response(name: str, content: s
     assert b":" not in line.partition(b": ")[0]
 
 
+def test_peers() -> None:
+    text = "127.0.0.1, ::1,10.0.0.0/8,10.1.2.3/8 , unix, /run/a.sock,unix:/run/b.sock,*,"
+    assert parsers.peers.read(text) == "127.0.0.1,::1,10.0.0.0/8,10.1.2.3/8,unix,/run/a.sock,unix:/run/b.sock,*"
+    assert parsers.peers.read(["127.0.0.1", "::1"]) == "127.0.0.1,::1"
+    assert parsers.peers.read("") == ""
+
+
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.0/33", "1.2.3.4:80", "127.0.0.1 ::1", "run/a.sock", "unix:a"])
+def test_peers_that_would_match_nobody_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        parsers.peers.read(f"127.0.0.1,{value}")
+    with pytest.raises(ValueError, match="must be text"):
+        parsers.peers.read([1])
+
+
 def test_lists_split_text_and_never_their_items() -> None:
     names = parsers.many(parsers.text())
     assert names.read("a, b,,c") == ("a", "b", "c")
