@@ -219,13 +219,35 @@ workers = 2
 # [a PEM file; --ssl-ca-certs, PALFREY_SSL_CA_CERTS; also ca_certs]
 # ssl_ca_certs = None
 
-# Clients' certificates: 0 none, 1 optional, 2 required (as ssl.CERT_*).
-# [a whole number, from 0 to 2; --ssl-cert-reqs, PALFREY_SSL_CERT_REQS; also cert_reqs]
+# Whether clients are asked for a certificate: none (0), optional (1) or required (2), as
+# ssl.CERT_*.
+# [one of: none (0), optional (1), required (2); --ssl-cert-reqs, PALFREY_SSL_CERT_REQS; also
+# cert_reqs]
 # ssl_cert_reqs = 0
 
-# The ciphers of TLS 1.2, as OpenSSL lists them. Default: Python's choice.
+# The ciphers of TLS 1.2, as OpenSSL lists them. Default: those with forward secrecy and
+# authenticated encryption.
 # [a list of ciphers; --ssl-ciphers, PALFREY_SSL_CIPHERS; also ciphers]
 # ssl_ciphers = None
+
+# The oldest version of TLS that clients may speak.
+# [1.2 or 1.3; --ssl-min-version, PALFREY_SSL_MIN_VERSION]
+# ssl_min_version = "1.2"
+
+# How long a client may take to complete the TLS handshake.
+# [a number of seconds, more than 0; --ssl-handshake-timeout, PALFREY_SSL_HANDSHAKE_TIMEOUT]
+# ssl_handshake_timeout = 10
+
+# Look at the TLS files this often, and when they have changed and fit together, reload as on HUP
+# (0: never).
+# [a number of seconds (0: never); --ssl-reload-interval, PALFREY_SSL_RELOAD_INTERVAL]
+# ssl_reload_interval = 0
+
+# What encrypts: the event loop's own transport, or that of aiofastnet (palfrey[fast]), which is
+# faster; auto takes aiofastnet where it is installed and neither ssl_context nor client
+# certificates are used.
+# [auto, loop or aiofastnet; --ssl-transport, PALFREY_SSL_TRANSPORT]
+# ssl_transport = "auto"
 
 
 # -- Process ---------------------------------------------------------------------------------------

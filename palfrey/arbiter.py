@@ -214,6 +214,8 @@ class Arbiter:
             return
         for notice in resolved.notices:
             self._log.warning("%s", notice.message)
+        if candidate.tls is not None and candidate.tls.notice is not None:
+            self._log.warning("%s", candidate.tls.notice)
         call_hook(candidate.settings, "on_reload", self._server(), log=self._log)
         self._voice.tries(candidate.number, stay)
         self._roster.reload(POOL, candidate.number, candidate.terms)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib
+import logging
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from palfrey.asgi.load import load_app
 from palfrey.config.settings import Settings
 from palfrey.config.sources import from_arguments
 from palfrey.errors import EXIT_OK, BindError, ConfigError, PalfreyError
-from palfrey.master.generations import tls_context
+from palfrey.master.generations import server_tls
 from palfrey.observe.access import AccessLog
 from palfrey.observe.logging import configure
 from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
@@ -26,6 +27,8 @@ from palfrey.workers.serving import Serving
 
 if TYPE_CHECKING:
     from palfrey.types import ASGIApp
+
+log = logging.getLogger("palfrey.error")
 
 
 class Server:
@@ -58,7 +61,9 @@ class Server:
         """
         settings = self.settings
         app = self._app or load_app(settings.app or "", settings.factory, settings.app_dir)
-        tls = tls_context(settings)
+        tls = server_tls(settings)
+        if tls is not None and tls.notice is not None:
+            log.warning("%s", tls.notice)
         self.listeners = open_listeners(_addresses(settings), settings.backlog)
         try:
             serving = self._serving = Serving(settings, app, self.listeners, self._access, tls)

@@ -13,7 +13,7 @@ import pwd
 from collections.abc import Mapping
 from typing import NoReturn
 
-from palfrey.config.settings import Settings
+from palfrey.config.settings import ROWS, Settings
 from palfrey.errors import ConfigError
 
 FORWARDED_RIVALS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
@@ -78,8 +78,11 @@ def _check_files(settings: Settings, given: Given) -> None:
 
 def _check_tls(settings: Settings, given: Given) -> None:
     if settings.ssl_certfile is None and settings.ssl_context is None:
-        for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_cert_reqs", "ssl_ciphers"):
-            if name in given and getattr(settings, name):
+        for name in (
+            *("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_cert_reqs", "ssl_ciphers"),
+            *("ssl_min_version", "ssl_reload_interval"),
+        ):
+            if name in given and getattr(settings, name) != ROWS[name].default:
                 _refuse(given, name, "needs ssl_certfile, which turns TLS on")
     if settings.ssl_cert_reqs and settings.ssl_ca_certs is None and settings.ssl_context is None:
         _refuse(given, "ssl_cert_reqs", "needs ssl_ca_certs, the authorities to check clients against")

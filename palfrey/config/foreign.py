@@ -96,7 +96,9 @@ _TABLE: Final = (
     Foreign("http2_max_header_list_size", _HTTP2),
     # TLS
     Foreign(
-        "ssl_version", "Palfrey negotiates the newest version; restrict it in the ssl_context hook", ("--ssl-version",)
+        "ssl_version",
+        "Palfrey negotiates the newest version that the client knows; ssl_min_version sets the oldest",
+        ("--ssl-version",),
     ),
     Foreign("suppress_ragged_eofs", "connections are not blocking sockets here", ("--suppress-ragged-eofs",), True),
     Foreign(

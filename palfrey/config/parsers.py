@@ -170,6 +170,20 @@ def choice(*choices: str, synonyms: Mapping[str, str] | None = None) -> Parser[s
     return Parser(read, listed, "|".join(choices), choices=choices)
 
 
+def numbered(*words: str) -> Parser[int]:
+    """One of a few words that count from 0, or its number."""
+    listed = ", ".join(f"{word} ({number})" for number, word in enumerate(words))
+    known = {word: number for number, word in enumerate(words)} | {str(number): number for number in range(len(words))}
+
+    def read(value: object) -> int:
+        found = known.get(value.strip().lower()) if isinstance(value, str) else value
+        if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < len(words):
+            raise ValueError(f"must be one of: {listed}")
+        return int(found)
+
+    return Parser(read, f"one of: {listed}", "|".join(words))
+
+
 def octal(expects: str, maximum: int) -> Parser[int]:
     """Permission bits. Text is always read as octal (`027`, `27` and `0o27` are the same); a number is itself."""
     fits = f"{expects} in octal, from 0 to {maximum:o}"

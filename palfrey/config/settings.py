@@ -34,6 +34,7 @@ from palfrey.config.parsers import (
     integer,
     logging_configuration,
     many,
+    numbered,
     octal,
     path,
     peers,
@@ -53,6 +54,8 @@ PROCESS: Final = "Process"
 LOGGING: Final = "Logging"
 HOOKS: Final = "Hooks"
 GROUPS: Final = (APPLICATION, SOCKETS, WORKERS, HTTP, TLS, PROCESS, LOGGING, HOOKS)
+
+_TLS_VERSIONS: Final = {"tlsv1.2": "1.2", "tlsv1_2": "1.2", "tlsv1.3": "1.3", "tlsv1_3": "1.3"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,9 +409,9 @@ class Settings:
     )
     ssl_cert_reqs: int = row(
         0,
-        integer(0, 2),
+        numbered("none", "optional", "required"),
         TLS,
-        "Clients' certificates: 0 none, 1 optional, 2 required (as ssl.CERT_*).",
+        "Whether clients are asked for a certificate: none (0), optional (1) or required (2), as ssl.CERT_*.",
         also=("--cert-reqs",),
         aliases=("cert_reqs",),
     )
@@ -416,9 +419,32 @@ class Settings:
         None,
         text("LIST", "a list of ciphers"),
         TLS,
-        "The ciphers of TLS 1.2, as OpenSSL lists them. Default: Python's choice.",
+        "The ciphers of TLS 1.2, as OpenSSL lists them. Default: those with forward secrecy and authenticated "
+        "encryption.",
         also=("--ciphers",),
         aliases=("ciphers",),
+    )
+    ssl_min_version: str = row(
+        "1.2",
+        choice("1.2", "1.3", synonyms=_TLS_VERSIONS),
+        TLS,
+        "The oldest version of TLS that clients may speak.",
+    )
+    ssl_handshake_timeout: float = row(
+        10.0, seconds(), TLS, "How long a client may take to complete the TLS handshake."
+    )
+    ssl_reload_interval: float = row(
+        0.0,
+        seconds("never"),
+        TLS,
+        "Look at the TLS files this often, and when they have changed and fit together, reload as on HUP (0: never).",
+    )
+    ssl_transport: str = row(
+        "auto",
+        choice("auto", "loop", "aiofastnet"),
+        TLS,
+        "What encrypts: the event loop's own transport, or that of aiofastnet (palfrey[fast]), which is faster; auto "
+        "takes aiofastnet where it is installed and neither ssl_context nor client certificates are used.",
     )
 
     # -- Process -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ Nothing here forks or signals. `propose` opens sockets and may fail (PalfreyErro
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,9 @@ from palfrey.config.settings import BIND_GROUP, ROWS, Settings
 from palfrey.config.sources import Kind, Resolved
 from palfrey.errors import BindError, ConfigError, PalfreyError
 from palfrey.master.records import Terms
+from palfrey.system import x509
 from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
-from palfrey.system.tls import server_context
+from palfrey.system.tls import ServerTls, own_certificate, server_context, stamps, validity_notice
 
 if TYPE_CHECKING:
     import ssl
@@ -35,7 +36,7 @@ class Generation:
     environment: dict[str, str]
     """For the workers' environment."""
     listeners: list[Listener]
-    tls: ssl.SSLContext | None
+    tls: ServerTls | None
     urls: tuple[str, ...] = ()
     """Where it listens, for people; port 0 resolved."""
     parting: bool = False
@@ -122,7 +123,7 @@ class Generations:
 
     def _open(self, resolved: Resolved, settings: Settings) -> Generation:
         addresses = addresses_of(settings, resolved, self.inherited)
-        tls = tls_context(settings)
+        tls = server_tls(settings)
         listeners = open_listeners(addresses, settings.backlog, have=self._listeners)
         self._listeners += [listener for listener in listeners if listener not in self._listeners]
         self._count += 1
@@ -158,7 +159,12 @@ def addresses_of(settings: Settings, resolved: Resolved, inherited: Sequence[tup
     return addresses
 
 
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
+def tls_files(settings: Settings) -> tuple[str | None, ...]:
+    """The files that a TLS context is made from."""
+    return settings.ssl_certfile, settings.ssl_keyfile, settings.ssl_ca_certs
+
+
+def server_tls(settings: Settings) -> ServerTls | None:
     """What the TLS settings and the hook ssl_context make together; None: no TLS. Raises ConfigError.
 
     Made before the fork and before privileges drop, so that the key may be readable by root alone.
@@ -172,16 +178,37 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             settings.ssl_ca_certs,
             settings.ssl_cert_reqs,
             settings.ssl_ciphers or None,
+            settings.ssl_min_version,
         )
 
-    if settings.ssl_context is None:
-        return default() if settings.ssl_certfile is not None else None
+    certfile, hook = settings.ssl_certfile, settings.ssl_context
+    if certfile is None and hook is None:
+        return None
+    before = stamps(tls_files(settings))
+    context = default() if hook is None else _ask_for_context(settings, default)
+    certificate = own_certificate(certfile) if certfile is not None and hook is None else None
+    return ServerTls(
+        context,
+        settings.ssl_handshake_timeout,
+        x509.to_pem(certificate) if certificate is not None else None,
+        before,
+        validity_notice(certfile, certificate) if certfile is not None and certificate is not None else None,
+    )
+
+
+def _ask_for_context(settings: Settings, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    import ssl
+
+    hook = settings.ssl_context
+    assert hook is not None
     try:
-        made: ssl.SSLContext = settings.ssl_context(ConfigView(settings), default)
+        made = hook(ConfigView(settings), default)
     except PalfreyError:
         raise
     except Exception as error:
         raise ConfigError(f"the hook ssl_context raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, ssl.SSLContext):
+        raise ConfigError(f"the hook ssl_context returned {type(made).__name__}, not an ssl.SSLContext")
     return made
 
 

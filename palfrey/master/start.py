@@ -75,7 +75,9 @@ class House:
     def _open(self, server: Callable[[], ServerView]) -> None:
         settings = self.settings
         call_hook(settings, "on_starting", server(), log=self.logs.error)
-        self.generations.first(self._resolved)
+        tls = self.generations.first(self._resolved).tls
+        if tls is not None and tls.notice is not None:
+            self.logs.error.warning("%s", tls.notice)
         self._undo.append(self.generations.close)
         if self.generations.inherited and asked_for(self._resolved):
             self.logs.error.warning("systemd's sockets are not used, since the configuration says where to listen")

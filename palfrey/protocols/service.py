@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from palfrey.asgi.exchange import Exchange
     from palfrey.asgi.proxy import Trusted
+    from palfrey.asgi.tls import TlsExtension
     from palfrey.config.settings import Settings
     from palfrey.types import ASGIApp, Receive, Scope, Send
 
@@ -80,6 +81,7 @@ class Service:
         "root_path",
         "running",
         "state",
+        "tls",
         "trusted",
     )
 
@@ -120,6 +122,7 @@ class Service:
         """Whether a connection may go on after its response; not while draining."""
         self._emptied: asyncio.Future[None] | None = None
         self.on_request: Callable[[], None] | None = None
+        self.tls: TlsExtension | None = None
         self.extensions: dict[str, dict[str, Any]] = {
             "http.response.early_hint": {},
             "http.response.pathsend": {},

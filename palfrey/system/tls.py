@@ -1,30 +1,52 @@
 """Server TLS contexts, made in the arbiter before the fork, and what is wrong with the files they are made from.
 
-The key is read while privileges are still there, and workers that share a context also share its session tickets.
-`ssl` is imported by the call alone, so that an arbiter without TLS never loads OpenSSL. It never prompts: a key that
-wants a password gets the configured one or an error. OpenSSL's own messages name neither file nor cure; each failure
-here is a ConfigError of one line that names the setting.
+The key is read while privileges are still there, and workers that share a context also share the keys of its session
+tickets: a client resumes with whichever worker takes it. `ssl` is imported by the call alone, so that an arbiter
+without TLS never loads OpenSSL. It never prompts: a key that wants a password gets the configured one or an error.
+OpenSSL's own messages name neither file nor cure; each failure is a ConfigError of one line that names the setting.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import calendar
-import re
+import os
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from palfrey.errors import ConfigError
+from palfrey.system import x509
 
 if TYPE_CHECKING:
     import ssl
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""TLS 1.2 with forward secrecy and authenticated encryption, which all clients since about 2015 have: Mozilla's
+"intermediate" without finite-field DH. Python's own default adds CBC, which HTTP/2 forbids (RFC 9113 appendix A). The
+three suites of TLS 1.3 are always there."""
 
-# DER tags (X.690 section 8) that lead to a certificate's validity (RFC 5280 section 4.1).
-_VERSION = 0xA0
-_UTC_TIME = 0x17
+Stamps = tuple[tuple[int, ...] | None, ...]
+"""What files look like from outside, one after the other: see `stamps`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """All that a worker needs to serve TLS."""
+
+    context: ssl.SSLContext
+    handshake_timeout: float
+    """Seconds."""
+    certificate: str | None
+    """What clients are shown, in PEM form; None where a hook made the context and it may be anything."""
+    stamps: Stamps
+    """The files, just before they were read."""
+    notice: str | None
+    """What the operator should know, although it works."""
+
+    @property
+    def plain(self) -> bool:
+        """The context has no callback into Python, and asks for no client certificate."""
+        return self.certificate is not None and not self.context.verify_mode
 
 
 def server_context(
@@ -39,7 +61,7 @@ def server_context(
     """A context that serves HTTP/1.1 by ALPN. Without a keyfile the key is in certfile, after the chain.
 
     `cert_reqs` is ssl's number: 0 asks clients for no certificate, 1 for an optional one, 2 demands one signed by
-    `ca_certs`. `minimum` is "1.2" or "1.3". An expired certificate is refused too: no client would take it.
+    `ca_certs`. `minimum` is "1.2" or "1.3".
     """
     import ssl
 
@@ -47,20 +69,59 @@ def server_context(
     _check_readable("ssl_keyfile", keyfile)
     _check_readable("ssl_ca_certs", ca_certs)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_RENEGOTIATION
     try:
         context.minimum_version = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[minimum]
     except KeyError:
         raise ConfigError(f"TLS version {minimum!r} is not offered; choose 1.2 or 1.3") from None
     _load_chain(context, certfile, keyfile, password)
-    _check_validity(certfile)
     _set_client_checks(context, ca_certs, cert_reqs)
-    if ciphers is not None:
-        try:
-            context.set_ciphers(ciphers)
-        except ssl.SSLError:
-            raise ConfigError(f"ssl_ciphers {ciphers!r}: OpenSSL knows none of these; see `openssl ciphers`") from None
+    try:
+        context.set_ciphers(ciphers or CIPHERS)
+    except ssl.SSLError:
+        raise ConfigError(f"ssl_ciphers {ciphers!r}: OpenSSL knows none of these; see `openssl ciphers`") from None
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def stamps(paths: Iterable[str | None]) -> Stamps:
+    """What the files look like from outside (None: not there): different once one has been written or replaced.
+
+    Symbolic links are followed, as certificates are often renewed by turning one to another file.
+    """
+    found: list[tuple[int, ...] | None] = []
+    for path in paths:
+        try:
+            status = os.stat(path) if path is not None else None
+        except OSError:
+            status = None
+        found.append(status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+def own_certificate(certfile: str) -> bytes | None:
+    """The first certificate of the file, in DER form. None: there is none that can be read here."""
+    with open(certfile, "rb") as file:
+        found = x509.from_pem(file.read())
+    return found[0] if found else None
+
+
+def validity_notice(certfile: str, der: bytes) -> str | None:
+    """What is wrong with the time in which the certificate is valid, in a line."""
+    try:
+        begin, end = x509.validity(der)
+    except (IndexError, ValueError):  # OpenSSL took it; this reader is no judge
+        return None
+    now = time.time()
+    if end < now:
+        return f"ssl_certfile {certfile} expired on {_day(end)}: clients refuse it; renew it and send HUP"
+    if begin > now:
+        return f"ssl_certfile {certfile} is not valid before {_day(begin)}: clients refuse it until then"
+    return None
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
 
 
 def _check_readable(setting: str, path: str | None) -> None:
@@ -94,7 +155,7 @@ def _load_chain(context: ssl.SSLContext, certfile: str, keyfile: str | None, pas
             reason = f"ssl_keyfile_password does not open the key in {keyfile or certfile}"
         elif error.reason == "KEY_VALUES_MISMATCH":
             reason = f"{key} does not belong to the first certificate in {certfile}; the server's own comes first"
-        elif _certificates(certfile):
+        elif own_certificate(certfile) is not None:
             reason = f"{key} holds no private key that can be used ({_openssl(error)})"
         else:
             reason = f"ssl_certfile {certfile} holds no certificate in PEM form ({_openssl(error)})"
@@ -122,58 +183,3 @@ def _set_client_checks(context: ssl.SSLContext, ca_certs: str | None, cert_reqs:
 
 def _openssl(error: ssl.SSLError) -> str:
     return f"OpenSSL: {(error.reason or 'unknown error').lower().replace('_', ' ')}"
-
-
-# Validity -----------------------------------------------------------------------------------------------------------
-
-
-def _check_validity(certfile: str) -> None:
-    """Refuse a chain whose first certificate has expired. One that is not valid yet passes: clocks start wrong."""
-    for der in _certificates(certfile)[:1]:
-        try:
-            until = _not_after(der)
-        except (IndexError, ValueError):  # OpenSSL took it; this reader is no judge
-            return
-        if until < time.time():
-            day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(until))
-            raise ConfigError(f"ssl_certfile {certfile} expired on {day} UTC; renew it")
-
-
-def _certificates(certfile: str) -> list[bytes]:
-    """The certificates of a PEM file in DER form."""
-    with open(certfile, "rb") as file:
-        blocks = _PEM.findall(file.read())
-    try:
-        return [base64.b64decode(block) for block in blocks]
-    except binascii.Error:
-        return []
-
-
-def _not_after(der: bytes) -> float:
-    """When a certificate ends, as a Unix time. The standard library reads this only with private functions."""
-    (certificate,) = _elements(der)
-    parts = _elements(_elements(certificate[1])[0][1])
-    if parts[0][0] == _VERSION:
-        del parts[0]
-    _serial, _algorithm, _issuer, validity = parts[:4]
-    tag, text = _elements(validity[1])[1]
-    digits = text.decode("ascii")
-    if tag == _UTC_TIME:  # two digits of the year: RFC 5280 section 4.1.2.5.1
-        digits = ("19" if digits[:2] >= "50" else "20") + digits
-    return calendar.timegm(time.strptime(digits, "%Y%m%d%H%M%SZ"))
-
-
-def _elements(data: bytes) -> list[tuple[int, bytes]]:
-    """The (tag, contents) pairs that DER bytes hold side by side."""
-    found = []
-    at = 0
-    while at < len(data):
-        tag, length = data[at], data[at + 1]
-        at += 2
-        if length & 0x80:  # the long form: that many bytes of length follow
-            size = length & 0x7F
-            length = int.from_bytes(data[at : at + size], "big")
-            at += size
-        found.append((tag, data[at : at + length]))
-        at += length
-    return found

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from palfrey.protocols.http1.connection import Http1Connection
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
 
     from palfrey.protocols.service import Service
     from palfrey.system.sockets import Listener
     from palfrey.types import HostPort
+    from palfrey.workers.transports import Connect
 
 log = logging.getLogger("palfrey.error")
 
@@ -29,10 +29,6 @@ BATCH = 16
 """Connections taken in one turn from one listener: more, and a burst lands on the worker that woke up first."""
 PAUSE = 0.5
 """Seconds of not accepting after the process ran out of something that a connection needs."""
-TLS_HANDSHAKE_TIMEOUT = 30.0
-"""Seconds; asyncio's default is 60, nginx's (client_header_timeout) 60, HAProxy's recommended 10."""
-TLS_SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that a client has to answer our close_notify; asyncio's default, 30, outlasts a whole graceful timeout."""
 
 # accept(2): these concern the one connection, which is gone already, or nothing at all.
 _NOTHING = (BlockingIOError, InterruptedError, ConnectionAbortedError, ConnectionResetError)
@@ -46,11 +42,12 @@ _STILLBORN = {
 class Acceptor:
     """All listeners of one worker."""
 
-    def __init__(self, service: Service, listeners: Sequence[Listener], tls: ssl.SSLContext | None, limit: int) -> None:
-        """`limit`: connections this worker holds at most, 0 for any number."""
+    def __init__(self, service: Service, listeners: Sequence[Listener], tls: Connect | None, limit: int) -> None:
+        """`tls` makes TLS connections, None: plain ones. `limit`: of connections in this worker, 0 for any number."""
         self._service = service
         self._listeners = list(listeners)
-        self._tls = tls
+        self._connect: Connect = tls or service.loop.connect_accepted_socket
+        self._scheme = "https" if tls is not None else "http"
         self._limit = limit
         self._adopting: set[asyncio.Task[None]] = set()
         self._watching = False
@@ -137,21 +134,10 @@ class Acceptor:
         client: HostPort | None = None
         if sock.family != socket.AF_UNIX and isinstance(peer, tuple):
             client = (peer[0], peer[1])
-        loop = self._service.loop
         try:
             server = server or _name(sock)
-            scheme = "https" if self._tls is not None else "http"
-            connection = Http1Connection(self._service, client, server, scheme)
-            if self._tls is None:
-                await loop.connect_accepted_socket(lambda: connection, sock)
-            else:
-                await loop.connect_accepted_socket(
-                    lambda: connection,
-                    sock,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT,
-                    ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT,
-                )
+            connection = Http1Connection(self._service, client, server, self._scheme)
+            await self._connect(lambda: connection, sock)
         except OSError as error:  # ssl.SSLError is one
             log.debug("A connection from %s ended before its first request: %s", client, error)
             sock.close()

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING
 
 from palfrey.asgi.lifespan import Lifespan
 from palfrey.asgi.proxy import Trusted
+from palfrey.asgi.tls import TlsExtension
 from palfrey.protocols.service import Service
 from palfrey.workers.accept import Acceptor
+from palfrey.workers.transports import tls_connector
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Sequence
 
     from palfrey.config.settings import Settings
     from palfrey.protocols.service import AccessLog
     from palfrey.system.sockets import Listener
+    from palfrey.system.tls import ServerTls
     from palfrey.types import ASGIApp
 
 log = logging.getLogger("palfrey.error")
@@ -51,7 +53,7 @@ class Serving:
         app: ASGIApp,
         listeners: Sequence[Listener],
         access: AccessLog,
-        tls: ssl.SSLContext | None = None,
+        tls: ServerTls | None = None,
         on_sweep: Callable[[Serving], None] | None = None,
     ) -> None:
         """To be made inside the running loop. `on_sweep` is called once a second (heartbeats)."""
@@ -62,7 +64,11 @@ class Serving:
         if settings.proxy_headers and settings.forwarded_fields:
             trusted = Trusted(settings.forwarded_allow_ips, settings.forwarded_fields)
         self.service = Service(settings, app, self._loop, access, self._lifespan.state, trusted)
-        self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections)
+        connect = None
+        if tls is not None:
+            connect = tls_connector(self._loop, tls, settings.ssl_transport)
+            self.service.tls = TlsExtension(tls.context, tls.certificate)
+        self._acceptor = Acceptor(self.service, listeners, connect, settings.worker_connections)
         self._on_sweep = on_sweep
         self._sweeper: asyncio.TimerHandle | None = None
         self._pause = min(SWEEP, settings.timeout / 4 or SWEEP)

@@ -35,7 +35,6 @@ from palfrey.workers.serving import Serving
 from palfrey.workers.stacks import waiting
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
 
     from palfrey.config.settings import Settings
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from palfrey.observe.scoreboard import Row, Scoreboard
     from palfrey.system.channel import Channel
     from palfrey.system.sockets import Listener
+    from palfrey.system.tls import ServerTls
 
 log = logging.getLogger("palfrey.error")
 
@@ -73,7 +73,7 @@ def main(
     age: int,
     arbiter_pid: int,
     logs: LogSetup,
-    tls: ssl.SSLContext | None = None,
+    tls: ServerTls | None = None,
 ) -> int:
     """Lives the whole life of a worker and returns its exit status.
 
@@ -110,7 +110,7 @@ class Worker:
         channel: Channel,
         row: Row,
         logs: LogSetup,
-        tls: ssl.SSLContext | None,
+        tls: ServerTls | None,
         server: ServerView,
         age: int,
     ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from palfrey.workers import accept
+from palfrey.workers import transports
 from tests.support.inprocess import echo, http, logged, respond, serving
 from tests.support.rawhttp import Client
 
@@ -133,9 +133,8 @@ def test_plain_http_to_a_tls_port(files, context, loop):
     assert loop_records.at(30) == []
 
 
-def test_a_handshake_that_never_comes(files, context, loop, monkeypatch):
-    monkeypatch.setattr(accept, "TLS_HANDSHAKE_TIMEOUT", 0.1)
-    with logged(), serving(echo, loop=loop, **files) as server, server.client() as client:
+def test_a_handshake_that_never_comes(files, context, loop):
+    with logged(), serving(echo, loop=loop, ssl_handshake_timeout=0.1, **files) as server, server.client() as client:
         assert client.rest() == b""
         server.until(lambda: not server.serving._acceptor.adopting)
 
@@ -152,7 +151,7 @@ def test_handshakes_do_not_delay_a_fast_end(files, loop):
 
 def test_an_idle_connection_whose_client_says_nothing_is_closed_in_time(files, context, monkeypatch):
     """close_notify is sent; a client that does not answer it is not waited for as long as asyncio would."""
-    monkeypatch.setattr(accept, "TLS_SHUTDOWN_TIMEOUT", 0.1)
+    monkeypatch.setattr(transports, "SHUTDOWN_TIMEOUT", 0.1)
     with logged(), serving(echo, **files) as server, server.client().tls(context, NAME) as client:
         assert client.request(GET).status == 200
         server.sweep()

@@ -86,12 +86,14 @@ class Http1Connection(Outbound):
         "_started",
         "_unread",
         "deadline",
+        "extensions",
         "trusted",
     )
 
     def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
         super().__init__(service, client, server, scheme)
         self.deadline = NEVER
+        self.extensions = service.extensions
         self.trusted = service.trusted if service.trusted is not None and service.trusted.peer(client, server) else None
         self._pending = b""
         self._searched = 0
@@ -111,6 +113,9 @@ class Http1Connection(Outbound):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         service = self.service
+        if service.tls is not None:
+            tls = service.tls.of(transport.get_extra_info("ssl_object"))
+            self.extensions = {**service.extensions, "tls": tls}
         service.connections.add(self)
         self.deadline = service.loop.time() + service.header_timeout
 

@@ -26,6 +26,8 @@ class Facts(Protocol):
     client: HostPort | None
     server: HostPort | None
     scheme: str
+    extensions: dict[str, dict[str, Any]]
+    """ASGI's, as they are offered on this connection."""
     trusted: Trusted | None
     """Whose forwarded headers are believed; None when this peer's are not."""
 
@@ -68,7 +70,7 @@ def read_request(head: bytes, facts: Facts, service: Service) -> tuple[dict[str,
         "query_string": query,
         "headers": headers,
         "state": service.state.copy(),
-        "extensions": service.extensions,
+        "extensions": facts.extensions,
     }
     if facts.trusted is not None and (len(special) > 1 or minor == b"0"):
         facts.trusted.apply(scope, special)

@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from palfrey.errors import ConfigError
-from palfrey.system import tls
-from palfrey.system.tls import server_context
+from palfrey.system.tls import own_certificate, server_context, stamps, validity_notice
 
 CA = trustme.CA()
 CERT = CA.issue_cert("localhost")
@@ -33,6 +32,8 @@ def files(tmp_path: Path) -> Callable[[str], str]:
     """The path of one of the files below, written when asked for."""
     key = load_pem_private_key(CERT.private_key_pem.bytes(), None)
     expired = CA.issue_cert("localhost", not_after=datetime.datetime(2020, 3, 4, 5, 6, tzinfo=datetime.UTC))
+    begin, end = (datetime.datetime(year, 1, 2, tzinfo=datetime.UTC) for year in (2999, 3000))
+    early = CA.issue_cert("localhost", not_before=begin, not_after=end)
     contents = {
         "chain": b"".join(blob.bytes() for blob in CERT.cert_chain_pems),
         "key": CERT.private_key_pem.bytes(),
@@ -40,6 +41,7 @@ def files(tmp_path: Path) -> Callable[[str], str]:
         "other": OTHER.private_key_pem.bytes(),
         "locked": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame")),
         "expired": expired.private_key_and_cert_chain_pem.bytes(),
+        "early": early.private_key_and_cert_chain_pem.bytes(),
         "ca": CA.cert_pem.bytes(),
         "text": b"nothing of the kind\n",
     }
@@ -124,6 +126,29 @@ def test_ciphers(files: Files) -> None:
     assert names == ["ECDHE-ECDSA-AES256-GCM-SHA384"]
 
 
+def test_ciphers_unless_set_are_of_today(files: Files) -> None:
+    ciphers = server_context(files("both")).get_ciphers()
+    assert {one["protocol"] for one in ciphers} == {"TLSv1.2", "TLSv1.3"}
+    assert all(one["aead"] for one in ciphers)
+    assert {one["kea"] for one in ciphers if one["protocol"] == "TLSv1.2"} == {"kx-ecdhe"}
+
+
+def test_stamps_tell_a_file_that_was_written_replaced_or_pointed_elsewhere(files: Files, tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    live.symlink_to(files("key"))
+    seen = [stamps((str(live), None))]
+    assert stamps((str(live), None)) == seen[0]
+    live.unlink()
+    seen.append(stamps((str(live), None)))
+    live.symlink_to(files("other"))
+    seen.append(stamps((str(live), None)))
+    with open(live, "ab") as file:
+        file.write(b"#")
+    seen.append(stamps((str(live), None)))
+    assert len(set(seen)) == 4
+    assert seen[1] == (None, None)
+
+
 # What is wrong ------------------------------------------------------------------------------------------------------
 
 
@@ -183,23 +208,25 @@ def test_files_of_something_else(files: Files) -> None:
     assert refusal(files("both"), ca_certs=text).startswith(f"ssl_ca_certs {text} holds no certificates in PEM form (")
 
 
-def test_expired_certificate(files: Files) -> None:
-    expired = files("expired")
-    assert refusal(expired) == f"ssl_certfile {expired} expired on 2020-03-04 05:06 UTC; renew it"
-
-
-def test_validity_is_read_as_openssl_does(files: Files) -> None:
-    for name in ("both", "expired", "ca"):
+def test_another_time(files: Files) -> None:
+    """A certificate that clients refuse all the same serves: what it costs to refuse it is a service."""
+    server_context(files("expired"))
+    for name, notice in {
+        "expired": "ssl_certfile {} expired on 2020-03-04 05:06 UTC: clients refuse it; renew it and send HUP",
+        "early": "ssl_certfile {} is not valid before 2999-01-02 00:00 UTC: clients refuse it until then",
+    }.items():
         path = files(name)
-        expected = ssl.cert_time_to_seconds(ssl._ssl._test_decode_cert(path)["notAfter"])  # type: ignore[attr-defined]
-        assert tls._not_after(tls._certificates(path)[0]) == expected
+        der = own_certificate(path)
+        assert der is not None
+        assert validity_notice(path, der) == notice.format(path)
 
 
-def test_a_certificate_that_cannot_be_read_here_is_left_to_openssl(tmp_path: Path) -> None:
-    for body in (b"AAAA", b"!", b"MAMCAQE="):
-        path = tmp_path / "odd.pem"
-        path.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n")
-        tls._check_validity(str(path))
+def test_nothing_is_said_of_a_certificate_that_is_valid_or_cannot_be_read_here(files: Files) -> None:
+    der = own_certificate(files("both"))
+    assert der is not None
+    assert validity_notice("a.pem", der) is None
+    assert validity_notice("a.pem", b"\x30\x03\x02\x01\x01") is None
+    assert own_certificate(files("text")) is None
 
 
 def test_client_check_settings(files: Files) -> None:

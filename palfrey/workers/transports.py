@@ -1,0 +1,82 @@
+"""The setting `ssl_transport` -> how an accepted socket becomes a TLS connection.
+
+Two transports speak TLS: the event loop's own, and aiofastnet's, which reads and writes through OpenSSL directly and
+saves about a sixth of a worker's time (docs/decisions/0010-tls-transport.md has the figures and the conditions). It
+keeps Python's SSLContext and leaves out the Python object that belongs to each connection, so that a context with
+callbacks into Python (SNI, key log) crashes the process, and it decodes clients' certificates through a file on the
+disk. It is therefore used for contexts that Palfrey made itself and that ask for no certificate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from palfrey.errors import ConfigError
+
+if TYPE_CHECKING:
+    import socket
+
+    from palfrey.system.tls import ServerTls
+
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that a client has to answer our close_notify; asyncio's default, 30, outlasts a whole graceful timeout."""
+RECORDS = 4 * (16 * 1024 + 64)
+"""Bytes of the buffer in each direction of one of aiofastnet's connections: 4 whole records. Its default is 16."""
+
+Connect = Callable[[Callable[[], asyncio.Protocol], "socket.socket"], Awaitable[object]]
+
+
+def tls_connector(loop: asyncio.AbstractEventLoop, tls: ServerTls, name: str) -> Connect:
+    """How sockets are connected to protocols under TLS. Raises ConfigError when the transport is not installed."""
+    return functools.partial(
+        _transport(loop, tls, name),
+        ssl=tls.context,
+        ssl_handshake_timeout=tls.handshake_timeout,
+        ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+    )
+
+
+def _transport(loop: asyncio.AbstractEventLoop, tls: ServerTls, name: str) -> Callable[..., Awaitable[object]]:
+    if name == "loop" or not tls.plain:
+        return loop.connect_accepted_socket
+    try:
+        import aiofastnet
+    except ImportError:
+        if name == "auto":
+            return loop.connect_accepted_socket
+        raise ConfigError("ssl_transport = aiofastnet: it is not installed; pip install palfrey[fast]") from None
+    # It says each failed handshake, that is each port scan, at ERROR; who asks for its log gets it.
+    logger = logging.getLogger("aiofastnet")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
+    asked = cast("asyncio.AbstractEventLoop", _Loop(loop))
+    return functools.partial(
+        aiofastnet.connect_accepted_socket, asked, ssl_incoming_bio_size=RECORDS, ssl_outgoing_bio_size=RECORDS
+    )
+
+
+class _Loop:
+    """What aiofastnet asks of a loop. A handshake that fails is told to its waiter and to nobody else."""
+
+    __slots__ = ("_loop", "add_reader", "add_writer", "call_later", "call_soon", "create_future", "get_debug",
+                 "remove_reader", "remove_writer")  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.add_reader = loop.add_reader
+        self.add_writer = loop.add_writer
+        self.call_later = loop.call_later
+        self.call_soon = loop.call_soon
+        self.create_future = loop.create_future
+        self.get_debug = loop.get_debug
+        self.remove_reader = loop.remove_reader
+        self.remove_writer = loop.remove_writer
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        # 1.2 passes the class ConnectionResetError for a client that leaves early, which logging cannot format.
+        if isinstance(context.get("exception"), BaseException) and context["message"] != "SSL handshake failed":
+            self._loop.call_exception_handler(context)
