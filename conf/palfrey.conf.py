@@ -92,7 +92,9 @@ workers = 2
 # ["asgi" or a name of uvicorn's workers; -k, --worker-class, PALFREY_WORKER_CLASS]
 # worker_class = "asgi"
 
-# How many connections one worker may hold at a time; further ones wait (0: no limit).
+# How many connections one worker may hold at a time; further ones wait to be accepted, by this
+# worker or another. Never more than its limit of open files allows, less a tenth for the
+# application (0: as many).
 # [a whole number, at least 0; --worker-connections, PALFREY_WORKER_CONNECTIONS]
 # worker_connections = 0
 
@@ -176,9 +178,45 @@ workers = 2
 # PALFREY_TIMEOUT_KEEP_ALIVE; also keepalive]
 # timeout_keep_alive = 5
 
-# How long a client may take to send the head of a request (0: off).
+# Close a new connection whose client has said nothing for this long (0: off).
+# [a number of seconds (0: off); --timeout-first-byte, PALFREY_TIMEOUT_FIRST_BYTE]
+# timeout_first_byte = 10
+
+# How long a client may take to send the head of a request, from its first byte on; then it is
+# answered with 408 (0: off).
 # [a number of seconds (0: off); --timeout-request-header, PALFREY_TIMEOUT_REQUEST_HEADER]
 # timeout_request_header = 10
+
+# How far a client may fall behind in sending a body that the application waits for: by standing
+# still for this long, or by sending less than min_data_rate; then it is answered with 408 (0: off).
+# [a number of seconds (0: off); --timeout-request-body, PALFREY_TIMEOUT_REQUEST_BODY]
+# timeout_request_body = 30
+
+# How far a client may fall behind in reading a response, likewise; then its connection is reset (0:
+# off).
+# [a number of seconds (0: off); --timeout-write, PALFREY_TIMEOUT_WRITE]
+# timeout_write = 60
+
+# Bytes a second below which a client falls behind with a body or a response (0: only when it stands
+# still).
+# [a whole number, at least 0; --min-data-rate, PALFREY_MIN_DATA_RATE]
+# min_data_rate = 240
+
+# How long to read on, and drop it, what a client sends while its connection is being closed: closed
+# at once, it might never see its answer (0: close at once).
+# [a number of seconds (0: close at once); --timeout-linger, PALFREY_TIMEOUT_LINGER]
+# timeout_linger = 5
+
+# Close a connection after this many requests (0: no limit; nothing grows with their number).
+# [a whole number, at least 0; --limit-connection-requests, PALFREY_LIMIT_CONNECTION_REQUESTS; also
+# keep_alive_max_requests]
+# limit_connection_requests = 0
+
+# How many bytes of a body that the application has not taken yet, or of requests that wait for
+# their turn, are read from a connection; up to one read of the event loop's (256 KB) may come on
+# top.
+# [a whole number, at least 0; --limit-read-ahead, PALFREY_LIMIT_READ_AHEAD]
+# limit_read_ahead = 65536
 
 # Longest request line in bytes; a longer one is answered with 414.
 # [a whole number, at least 64; --limit-request-line, PALFREY_LIMIT_REQUEST_LINE]

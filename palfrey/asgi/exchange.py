@@ -162,6 +162,11 @@ class Exchange(Request):
                 if not waiter.done():
                     waiter.set_result(None)
 
+    @property
+    def receiving(self) -> bool:
+        """Whether the application waits in `receive()` now: then it is the client that keeps it waiting."""
+        return any(not waiter.done() for waiter in self._waiters or ())
+
     # ---------------------------------------------------------------- from the application
 
     async def receive(self) -> Message:

@@ -234,7 +234,11 @@ class Settings:
         flags=("-k", "--worker-class"),
     )
     worker_connections: int = row(
-        0, integer(0), WORKERS, "How many connections one worker may hold at a time; further ones wait (0: no limit)."
+        0,
+        integer(0),
+        WORKERS,
+        "How many connections one worker may hold at a time; further ones wait to be accepted, by this worker or "
+        "another. Never more than its limit of open files allows, less a tenth for the application (0: as many).",
     )
     timeout: float = row(
         30.0,
@@ -353,8 +357,55 @@ class Settings:
         also=("--keep-alive",),
         aliases=("keepalive",),
     )
+    timeout_first_byte: float = row(
+        10.0, seconds("off"), HTTP, "Close a new connection whose client has said nothing for this long (0: off)."
+    )
     timeout_request_header: float = row(
-        10.0, seconds("off"), HTTP, "How long a client may take to send the head of a request (0: off)."
+        10.0,
+        seconds("off"),
+        HTTP,
+        "How long a client may take to send the head of a request, from its first byte on; then it is answered with "
+        "408 (0: off).",
+    )
+    timeout_request_body: float = row(
+        30.0,
+        seconds("off"),
+        HTTP,
+        "How far a client may fall behind in sending a body that the application waits for: by standing still for "
+        "this long, or by sending less than min_data_rate; then it is answered with 408 (0: off).",
+    )
+    timeout_write: float = row(
+        60.0,
+        seconds("off"),
+        HTTP,
+        "How far a client may fall behind in reading a response, likewise; then its connection is reset (0: off).",
+    )
+    min_data_rate: int = row(
+        240,
+        integer(0),
+        HTTP,
+        "Bytes a second below which a client falls behind with a body or a response (0: only when it stands still).",
+    )
+    timeout_linger: float = row(
+        5.0,
+        seconds("close at once"),
+        HTTP,
+        "How long to read on, and drop it, what a client sends while its connection is being closed: closed at once, "
+        "it might never see its answer (0: close at once).",
+    )
+    limit_connection_requests: int = row(
+        0,
+        integer(0),
+        HTTP,
+        "Close a connection after this many requests (0: no limit; nothing grows with their number).",
+        aliases=("keep_alive_max_requests",),
+    )
+    limit_read_ahead: int = row(
+        65536,
+        integer(0),
+        HTTP,
+        "How many bytes of a body that the application has not taken yet, or of requests that wait for their turn, "
+        "are read from a connection; up to one read of the event loop's (256 KB) may come on top.",
     )
     limit_request_line: int = row(
         8190, integer(64), HTTP, "Longest request line in bytes; a longer one is answered with 414."

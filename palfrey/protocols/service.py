@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from palfrey.types import ASGIApp, Receive, Scope, Send
 
 NEVER = float("inf")
+EACH_SWEEP = 0.0
 
 ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.3"}
 """The HTTP specification's version. All of 2.5 is done, `send` raising OSError once the client is gone (2.4) included.
@@ -34,7 +35,8 @@ class Connection(Protocol):
     """What the registry knows of a connection of any protocol."""
 
     deadline: float
-    """loop.time() at which `expire` is due; NEVER while only the application is waited for."""
+    """`Service.clock` at which `expire` is due; NEVER while only the application is waited for, EACH_SWEEP to be
+    looked at by every sweep."""
 
     def expire(self) -> None:
         """The deadline has passed: do what this phase of the connection calls for."""
@@ -59,20 +61,28 @@ class Service:
         "_emptied",
         "access",
         "app",
+        "body_timeout",
+        "clock",
         "connections",
         "draining",
         "extensions",
+        "first_byte_timeout",
         "header_timeout",
         "keep_alive",
         "limit_body",
         "limit_concurrency",
+        "limit_connection_requests",
         "limit_field",
         "limit_fields",
         "limit_head",
         "limit_line",
+        "limit_read_ahead",
         "limit_short",
+        "linger",
         "loop",
+        "min_rate",
         "on_request",
+        "on_room",
         "parser",
         "persistent",
         "raw_root_path",
@@ -83,6 +93,7 @@ class Service:
         "state",
         "tls",
         "trusted",
+        "write_timeout",
     )
 
     def __init__(
@@ -102,8 +113,18 @@ class Service:
         self.trusted = trusted
         self.root_path = settings.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
+        self.clock = 0.0
+        """Seconds that the loop has turned for, as the sweep counts them. Deadlines are set and compared by it: it
+        costs nothing to read, and stands still while the application blocks the loop, which is no client's fault."""
         self.keep_alive = settings.timeout_keep_alive
+        self.first_byte_timeout = settings.timeout_first_byte or NEVER
         self.header_timeout = settings.timeout_request_header or NEVER
+        self.body_timeout = settings.timeout_request_body or NEVER
+        self.write_timeout = settings.timeout_write or NEVER
+        self.linger = settings.timeout_linger
+        self.min_rate = settings.min_data_rate
+        self.limit_read_ahead = settings.limit_read_ahead
+        self.limit_connection_requests = settings.limit_connection_requests
         self.limit_head = settings.limit_request_head
         self.limit_line = settings.limit_request_line or self.limit_head
         self.limit_fields = settings.limit_request_fields or self.limit_head
@@ -123,6 +144,8 @@ class Service:
         self._emptied: asyncio.Future[None] | None = None
         self.on_request: Callable[[], None] | None = None
         self.tls: TlsExtension | None = None
+        self.on_room: Callable[[], None] | None = None
+        """Called once, when a connection goes; set by an acceptor that has no room for more."""
         self.extensions: dict[str, dict[str, Any]] = {
             "http.response.early_hint": {},
             "http.response.pathsend": {},
@@ -144,8 +167,15 @@ class Service:
     def forget(self, connection: Connection) -> None:
         """A connection is gone. May be told more than once."""
         self.connections.discard(connection)
+        self.make_room()
         if self._emptied is not None and not self.connections and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def make_room(self) -> None:
+        """There is room for one more connection."""
+        if self.on_room is not None:
+            on_room, self.on_room = self.on_room, None
+            on_room()
 
     async def wait_until_empty(self) -> None:
         """Returns when no connection is left. For one waiter."""
@@ -153,12 +183,16 @@ class Service:
             self._emptied = self.loop.create_future()
             await self._emptied
 
-    def tick(self) -> None:
-        """Once a second: the date, and the connections whose time is up."""
+    def tick(self, seconds: float = 1.0) -> None:
+        """The sweep, each so many seconds: the date, and the connections whose time is up.
+
+        They are compared before the clock moves on, so that no time that was given is cut short by its fraction.
+        """
         self.renderer.tick()
-        now = self.loop.time()
-        for connection in [each for each in self.connections if each.deadline <= now]:
+        clock = self.clock
+        for connection in [each for each in self.connections if each.deadline <= clock]:
             connection.expire()
+        self.clock = clock + seconds
 
 
 async def service_unavailable(scope: Scope, receive: Receive, send: Send) -> None:

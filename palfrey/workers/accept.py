@@ -1,8 +1,9 @@
 """Takes connections from the listeners and makes protocol objects of them.
 
 The listeners are the arbiter's; a worker borrows them, watches each with `add_reader` and accepts. All workers watch
-the same sockets, so what one does not take another will. A worker that is full, or has run out of descriptors, stops
-watching for a while: the connections wait in the kernel's queue, which outlives every worker.
+the same sockets, so what one does not take another will. A worker that is full stops watching until a connection goes,
+and one that has run out of descriptors for a while: the connections wait in the kernel's queue, which outlives every
+worker. Full is less than what the limit of open files allows: an application that cannot open one fails.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,8 @@ BATCH = 16
 """Connections taken in one turn from one listener: more, and a burst lands on the worker that woke up first."""
 PAUSE = 0.5
 """Seconds of not accepting after the process ran out of something that a connection needs."""
+SPARE_FILES = 64
+"""Descriptors, at least, that connections leave to the application, the log files and the loop."""
 
 # accept(2): these concern the one connection, which is gone already, or nothing at all.
 _NOTHING = (BlockingIOError, InterruptedError, ConnectionAbortedError, ConnectionResetError)
@@ -43,12 +47,12 @@ class Acceptor:
     """All listeners of one worker."""
 
     def __init__(self, service: Service, listeners: Sequence[Listener], tls: Connect | None, limit: int) -> None:
-        """`tls` makes TLS connections, None: plain ones. `limit`: of connections in this worker, 0 for any number."""
+        """`tls` makes TLS connections, None: plain ones. `limit`: of connections, 0 for as many as there can be."""
         self._service = service
         self._listeners = list(listeners)
         self._connect: Connect = tls or service.loop.connect_accepted_socket
         self._scheme = "https" if tls is not None else "http"
-        self._limit = limit
+        self._limit = _room(limit)
         self._adopting: set[asyncio.Task[None]] = set()
         self._watching = False
         self._complained = False
@@ -97,7 +101,11 @@ class Acceptor:
 
     def _rest(self) -> None:
         self.stop()
-        self._service.loop.call_later(PAUSE / 10, self._start_again)
+        self._service.on_room = self._start_again
+
+    def _adopted(self, task: asyncio.Task[None]) -> None:
+        self._adopting.discard(task)
+        self._service.make_room()
 
     def _start_again(self) -> None:
         if not self._service.draining and self._listeners:
@@ -119,7 +127,7 @@ class Acceptor:
         server = self._servers[listener.fileno()]
         task = self._service.loop.create_task(self._adopt(sock, peer, server))
         self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
+        task.add_done_callback(self._adopted)
         return True
 
     def _cannot_accept(self, listener: Listener, error: OSError) -> None:
@@ -144,6 +152,15 @@ class Acceptor:
         except asyncio.CancelledError:
             sock.close()
             raise
+
+
+def _room(limit: int) -> int:
+    """How many connections a worker may hold: those asked for, within what its limit of open files allows."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return limit
+    most = max(1, files - max(SPARE_FILES, files // 10))
+    return min(limit, most) if limit else most
 
 
 def _fixed_name(listener: Listener) -> HostPort | None:

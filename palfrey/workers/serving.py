@@ -86,7 +86,7 @@ class Serving:
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(self._pause, self._sweep)
-        self.service.tick()
+        self.service.tick(self._pause)
         if self._on_sweep is not None:
             self._on_sweep(self)
 

@@ -30,6 +30,8 @@ class FakeTransport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.unread = 0
         """What the client has not taken yet, as the test would have it."""
+        self.high, self.low = 65536, 16384
+        self._full = False
         self.paused = False
         self.pauses = 0
         self.ended = False
@@ -79,6 +81,24 @@ class FakeTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self.unread
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = 65536 if high is None else high
+        self.low = self.high // 4 if low is None else low
+        self._control()
+
+    def stall(self, unread: int) -> None:
+        """The client does not read: so much of what was written is still here."""
+        self.unread = unread
+        self._control()
+
+    def _control(self) -> None:
+        if not self._full and self.unread > self.high:
+            self._full = True
+            self._protocol.pause_writing()
+        elif self._full and self.unread <= self.low:
+            self._full = False
+            self._protocol.resume_writing()
 
     def is_closing(self) -> bool:
         return self.closed
@@ -177,8 +197,13 @@ class Driven:
     def expire(self) -> None:
         """The deadline that is set passes."""
         assert self.connection.deadline != float("inf"), "no deadline is set"
-        self.connection.deadline = 0.0
+        self.service.clock = max(self.service.clock, self.connection.deadline)
         self.service.tick()
+
+    def pass_time(self, seconds: int) -> None:
+        """So many sweeps."""
+        for _ in range(seconds):
+            self.service.tick()
 
     @property
     def over(self) -> bool:

@@ -3,21 +3,27 @@ begins and ends; what goes out is in `outbound.py`.
 
 Inbound, `phase` says what the next bytes are:
 
-    HEAD     a request head, kept in `_pending` until its empty line is there (bounded in bytes and time)
+    HEAD     a request head, kept in `_pending` until its empty line is there
     CONTENT  content of a known length, passed to the exchange as it comes
     CHUNKS   content in chunked coding (chunked.py), likewise
     HELD     a request is whole and its exchange not over: what else arrives waits in `_pending`, and past
-             READ_AHEAD bytes the socket is not read any more
+             `limit_read_ahead` bytes the socket is not read any more
     LINGER   the last response is out and the connection about to close; what comes is counted and dropped
+    CLOSING  the same, but what is written has not been taken by the client yet
     CLOSED
 
 One head is framed here, not by the parser, so that exactly one request is ever begun at a time: pipelined requests
 are a loop in `_advance`, never recursion from `finished`, and a large read cannot start thousands of exchanges. The
 application starts after all bytes at hand have been looked at, so it never re-enters the parsing.
 
-A connection that is closed while its peer may still
-send is closed lingering: end of file first, then up to LINGER_BYTES and LINGER_SECONDS of reading, then the close; a
-plain close would reset the connection and the client would never see the answer.
+A connection that is closed while its peer may still send is closed lingering: end of file first, then up to
+LINGER_BYTES and `timeout_linger` of reading, then the close; a plain close would reset the connection and the client
+would never see the answer.
+
+Whatever a client may leave undone ends by `deadline`, which the worker's one sweep compares and `expire` acts upon. The
+first byte, the head and the next request have their time from a certain moment on. Content that the application waits
+for, and a response that the client does not take, are looked at by each sweep instead, and measured by counters: see
+`_falls_behind`. An application that takes its time is waited for without end.
 """
 
 from __future__ import annotations
@@ -34,26 +40,21 @@ from palfrey.asgi.start import start
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.chunked import ChunkedReader
 from palfrey.protocols.http1.head import CHUNKED, refuse_early
-from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CONTENT, HEAD, HELD, LINGER, Outbound
+from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CLOSING, CONTENT, HEAD, HELD, LINGER, Outbound
 from palfrey.protocols.http1.request import read_request
-from palfrey.protocols.service import NEVER, Service
+from palfrey.protocols.service import EACH_SWEEP, NEVER, Service
 
 if TYPE_CHECKING:
     from palfrey.types import HostPort
 
 log = logging.getLogger("palfrey.error")
 
-READ_AHEAD = 65536
-"""Bytes of pipelined requests that are read before the one in hand is answered."""
-CONTENT_AHEAD = 65536
-"""Bytes of content that wait for the application before the socket is no longer read (uvicorn, hypercorn: 64 KiB)."""
 UNREAD_LIMIT = 1 << 20
 """Bytes of content that are read and dropped for an application that answered without taking them, so that its
 connection can go on; with more to come it is closed (nginx drops any amount, Node closes)."""
 LINGER_BYTES = 1 << 26
-LINGER_SECONDS = 5.0
 """A client that sends all of its upload before it reads sees the answer if the rest is no longer than this. Dropping
-costs little: nginx bounds it by time alone (lingering_timeout, 5 s). The sweep looks once a second."""
+costs little: nginx bounds it by time alone."""
 TURN_REQUESTS = 64
 """Pipelined requests that are begun in one turn of the loop, where their application never waits: one read can hold
 thousands, and the other connections wait meanwhile."""
@@ -82,23 +83,23 @@ class Http1Connection(Outbound):
         "_read_paused",
         "_received",
         "_remaining",
+        "_requests",
         "_searched",
         "_started",
         "_unread",
-        "deadline",
         "extensions",
         "trusted",
     )
 
     def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
         super().__init__(service, client, server, scheme)
-        self.deadline = NEVER
         self.extensions = service.extensions
         self.trusted = service.trusted if service.trusted is not None and service.trusted.peer(client, server) else None
         self._pending = b""
         self._searched = 0
         self._chunks: ChunkedReader | None = None
         self._remaining = 0
+        self._requests = 0
         self._received = 0
         self._ahead = 0
         self._unread = 0
@@ -117,7 +118,7 @@ class Http1Connection(Outbound):
             tls = service.tls.of(transport.get_extra_info("ssl_object"))
             self.extensions = {**service.extensions, "tls": tls}
         service.connections.add(self)
-        self.deadline = service.loop.time() + service.header_timeout
+        self.deadline = service.clock + service.first_byte_timeout
 
     def data_received(self, data: bytes) -> None:
         if self._pending:
@@ -173,7 +174,9 @@ class Http1Connection(Outbound):
     def resume_writing(self) -> None:
         self.writable = True
         self._wake_drain()
-        if self.exchange is None and self.phase is HELD and self._keep_alive:
+        if self.phase is CLOSING:
+            self._transport.close()
+        elif self.exchange is None and self.phase is HELD and self._keep_alive:
             self._next()
 
     # ---------------------------------------------------------------- inbound
@@ -254,7 +257,7 @@ class Http1Connection(Outbound):
     def _wait_for_head(self, data: bytes) -> None:
         if not self._searched:
             # The first bytes of a head: from here on it has its own time, whatever trickles in.
-            self.deadline = self.service.loop.time() + self.service.header_timeout
+            self.deadline = self.service.clock + self.service.header_timeout
         self._pending = data
         self._searched = max(1, len(data) - 3)
 
@@ -265,6 +268,8 @@ class Http1Connection(Outbound):
         length = frame.length
         self.deadline = NEVER
         self._keep_alive = self._client_keeps = frame.keep_alive
+        if service.limit_connection_requests:
+            self._count_request(service.limit_connection_requests)
         self._old = scope["http_version"] == "1.0"
         self._started = False
         self._received = self._ahead = self._unread = 0
@@ -275,9 +280,15 @@ class Http1Connection(Outbound):
         if not length:
             exchange.feed_eof()
             return
+        self._watch()
         self._chunks = ChunkedReader() if length == CHUNKED else None
         if service.limit_body and length > service.limit_body:
             raise ProtocolError(413, "the content is longer than limit_request_body")
+
+    def _count_request(self, limit: int) -> None:
+        self._requests += 1
+        if self._requests >= limit:
+            self._keep_alive = False
 
     def _take_content(self, data: bytes) -> bytes:
         length = len(data)
@@ -316,7 +327,7 @@ class Http1Connection(Outbound):
         if content:
             exchange.feed(content)
             self._ahead += len(content)
-            if self._ahead > CONTENT_AHEAD and not last:
+            if self._ahead > self.service.limit_read_ahead and not last:
                 self._pause_reading()
         if last:
             exchange.feed_eof()
@@ -324,12 +335,12 @@ class Http1Connection(Outbound):
     def _hold(self, data: bytes) -> None:
         """The next request is here before this one is answered."""
         self._pending = data
-        if len(data) > READ_AHEAD:
+        if len(data) > self.service.limit_read_ahead:
             self._pause_reading()
 
     def _drop(self, data: bytes) -> None:
         self._unread += len(data)
-        if self._unread > LINGER_BYTES:
+        if self._unread > LINGER_BYTES and self.phase is LINGER:
             self._close()
 
     def _start(self, exchange: Exchange) -> None:
@@ -347,18 +358,23 @@ class Http1Connection(Outbound):
     def _refuse(self, error: ProtocolError) -> None:
         """The client broke the protocol: says so if nothing has been said yet, and closes."""
         log.warning("Refused a request from %s: %s", self._name(), error)
+        self._dismiss(error.status)
+
+    def _dismiss(self, status: int) -> None:
+        """The client is at fault: the request in hand ends here, with this status if nothing has been said yet."""
         exchange, self.exchange = self.exchange, None
         self._keep_alive = False
         unanswered = exchange is None or exchange.phase is NEW or exchange.phase is HEADED
         if unanswered:
-            self._say(error.status)
+            self._say(status)
+            self._until_close = False
         if exchange is not None and exchange.phase is not DONE:
             # Its application has a part of a request that will never be whole: it learns that the client is gone.
             if unanswered:
-                exchange.status = error.status
+                exchange.status = status
             self._account(exchange)
             exchange.disconnect()
-        self._close_lingering()
+        self._end_short()
 
     # ---------------------------------------------------------------- between and after requests
 
@@ -376,8 +392,10 @@ class Http1Connection(Outbound):
 
     def credit(self, count: int) -> None:
         self._ahead -= count
-        if self._read_paused and self._ahead <= CONTENT_AHEAD // 2 and len(self._pending) <= READ_AHEAD:
-            self._resume_reading()
+        if self._read_paused:
+            ahead = self.service.limit_read_ahead
+            if self._ahead <= ahead // 2 and len(self._pending) <= ahead:
+                self._resume_reading()
 
     def finished(self, exchange: Exchange) -> None:
         self._account(exchange)
@@ -388,7 +406,7 @@ class Http1Connection(Outbound):
             if not self._keep_alive:
                 self._close_lingering()
             else:
-                self.deadline = self.service.loop.time() + self.service.keep_alive
+                self.deadline = self.service.clock + self.service.keep_alive
                 self._resume_reading()
 
     def _next(self) -> None:
@@ -404,8 +422,8 @@ class Http1Connection(Outbound):
             # It reads more slowly than it asks: what it asked next waits, or the answers would pile up in memory.
             return
         self.phase = HEAD
-        self.deadline = self.service.loop.time() + self.service.keep_alive
-        if self._read_paused and len(self._pending) <= READ_AHEAD:
+        self.deadline = self.service.clock + self.service.keep_alive
+        if self._read_paused and len(self._pending) <= self.service.limit_read_ahead:
             self._resume_reading()
         if self._advancing:
             return
@@ -433,41 +451,95 @@ class Http1Connection(Outbound):
             self._transport.resume_reading()
 
     def _close_lingering(self) -> None:
-        if self.phase is CLOSED:
+        if self.phase is CLOSING or self.phase is CLOSED:
             return
         both_ways = self._transport.can_write_eof()
         # TLS has no end of file of its own to send: there the client is left to see by itself that the response is
         # whole, but only while its content is still coming.
-        if self._eof or not (both_ways or self.phase is CONTENT or self.phase is CHUNKS):
+        coming = self.phase is CONTENT or self.phase is CHUNKS
+        if self._eof or not self.service.linger or not (both_ways or coming):
             self._close()
             return
         self.phase = LINGER
         self.exchange = None
         self._unread = 0
         self._pending = b""
-        self.deadline = self.service.loop.time() + LINGER_SECONDS
+        self.deadline = self.service.clock + self.service.linger
         if both_ways:
             self._transport.write_eof()
         self._resume_reading()
 
     def _close(self) -> None:
-        self._transport.close()
+        """Closes as soon as the client has taken what is written, which the sweep sees to."""
+        if self.phase is CLOSING or self.phase is CLOSED:
+            return
+        self.phase = CLOSING
+        self.exchange = None
+        self._pending = b""
+        self._watch()
+        if self._transport.get_write_buffer_size():
+            # Resumes at zero. TLS transports, closed at once, would give up what is not taken within seconds.
+            self._transport.set_write_buffer_limits(0)
+        else:
+            self._transport.close()
+
+    # ---------------------------------------------------------------- time
 
     def expire(self) -> None:
-        """The sweep's call when `deadline` has passed."""
+        """The sweep's call when `deadline` has passed: looks at what is waited for, and ends what was in vain.
+
+        The deadline may have been set for something that is over by now.
+        """
         self.deadline = NEVER
-        if self.phase is HEAD and self._pending and not self._searched:
+        phase, exchange = self.phase, self.exchange
+        if not self.writable or phase is CLOSING or (phase is LINGER and self._transport.get_write_buffer_size()):
+            self._look_at_reader()
+        elif phase is HEAD:
+            self._end_wait_for_head()
+        elif phase is LINGER:
+            if not self._was_stalled(self.service.linger):
+                self._close()
+        elif phase is CONTENT or phase is CHUNKS:
+            if exchange is not None and exchange.phase is not DONE:
+                self._look_at_content(exchange)
+            elif not self._was_stalled(self.service.keep_alive):
+                # The rest of what nobody wanted takes too long. Its sender may not have read the answer yet.
+                self._close_lingering()
+
+    def _was_stalled(self, patience: float) -> bool:
+        """Whether the client was late with reading until a moment ago: its time counts from then on."""
+        self.deadline = self._marked + patience
+        return self.deadline > self.service.clock
+
+    def _look_at_reader(self) -> None:
+        """The client does not read what is written, or slowly."""
+        if self._falls_behind(self._taken(), self.service.write_timeout):
+            log.info("Closed the connection from %s: it did not read the response (timeout_write)", self._name())
+            self._abort_with_reset()
+            return
+        self.deadline = EACH_SWEEP
+        if self.phase is CLOSING and not self._transport.get_write_buffer_size():
+            self._transport.close()
+
+    def _look_at_content(self, exchange: Exchange) -> None:
+        """Content is still to come. Only while the application waits for it is the client to blame."""
+        self.deadline = EACH_SWEEP
+        if self._read_paused or not exchange.receiving:
+            self._watch()
+        elif self._falls_behind(self._received - self._remaining, self.service.body_timeout):
+            log.info("Closed the connection from %s: content came too slowly (timeout_request_body)", self._name())
+            self._dismiss(408)
+
+    def _end_wait_for_head(self) -> None:
+        service = self.service
+        if self._pending and not self._searched:
             # A pipelined request that waits for the next turn of the loop.
-            self.deadline = self.service.loop.time() + self.service.keep_alive
-        elif self.phase is HEAD and self._pending:
-            log.info("Closed the connection from %s: its request head took too long", self._name())
-            self._keep_alive = False
-            self._say(408)
-            self._close_lingering()
-        elif self.phase is CONTENT or self.phase is CHUNKS:
-            # The rest of what nobody wanted takes too long. Its sender may not have read the answer yet.
-            self._close_lingering()
-        else:
+            self.deadline = service.clock + service.keep_alive
+        elif self._pending:
+            if not self._was_stalled(service.header_timeout):
+                log.info("Closed the connection from %s: its request head took too long", self._name())
+                self._dismiss(408)
+        elif not self._was_stalled(service.keep_alive):
             self._close()
 
     def cut(self) -> str | None:
@@ -477,6 +549,8 @@ class Http1Connection(Outbound):
             busy = exchange.describe()
             # Before its task is cancelled, so that the application's end is taken for what it is.
             exchange.disconnect()
+            if self._until_close and exchange.phase is not NEW:
+                self._abort_with_reset()
         elif self._transport.get_write_buffer_size():
             busy = f"a response that {self._name()} had not read to its end"
         self._transport.abort()

@@ -19,6 +19,8 @@ from palfrey.asgi.messages import shrunk
 from palfrey.asgi.stream import ClientDisconnected, Framing
 from palfrey.protocols.http1.render import encode_line, render_informational
 from palfrey.protocols.http1.sendfile import send_by_kernel
+from palfrey.protocols.service import EACH_SWEEP, NEVER
+from palfrey.system.tcp import acknowledged
 
 if TYPE_CHECKING:
     from palfrey.asgi.exchange import Exchange
@@ -39,12 +41,14 @@ class Phase(Enum):
     CHUNKS = "chunks"
     HELD = "held"
     LINGER = "linger"
+    CLOSING = "closing"
     CLOSED = "closed"
 
 
 HEAD, CONTENT, CHUNKS, HELD = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.HELD
-LINGER, CLOSED = Phase.LINGER, Phase.CLOSED
+LINGER, CLOSING, CLOSED = Phase.LINGER, Phase.CLOSING, Phase.CLOSED
 OPEN = Framing.OPEN
+LONG_AGO = -1e9
 
 
 class Outbound(asyncio.Protocol):
@@ -54,10 +58,13 @@ class Outbound(asyncio.Protocol):
         "_chunked_out",
         "_drain",
         "_keep_alive",
+        "_mark",
+        "_marked",
         "_old",
         "_transport",
         "_until_close",
         "client",
+        "deadline",
         "exchange",
         "phase",
         "scheme",
@@ -80,6 +87,9 @@ class Outbound(asyncio.Protocol):
         self._old = False
         self._chunked_out = False
         self._until_close = False
+        self.deadline = NEVER
+        self._mark: int | None = None
+        self._marked = LONG_AGO
 
     # ---------------------------------------------------------------- what the inbound half decides
 
@@ -150,7 +160,7 @@ class Outbound(asyncio.Protocol):
 
     def check_open(self) -> None:
         """Raises ClientDisconnected when nothing can be sent any more."""
-        if self.phase is CLOSED or self.phase is LINGER:
+        if self.phase in (LINGER, CLOSING, CLOSED):
             raise ClientDisconnected("the client is gone")
 
     def send_informational(self, status: int, headers: Headers) -> None:
@@ -179,20 +189,25 @@ class Outbound(asyncio.Protocol):
         if exchange is None or self.phase is CLOSED:
             return
         self._account(exchange)
+        self._end_short()
+
+    def _end_short(self) -> None:
+        """The end of a connection whose last response may have begun and can never be whole."""
         if self._until_close:
             # Without chunks the end of the connection may look like the end of the content: only a reset does not.
-            self._reset_on_close()
-            self._transport.abort()
+            self._abort_with_reset()
         else:
             # The missing end says it. Whole responses before this one must not be lost to a reset.
             self._close_lingering()
 
-    def _reset_on_close(self) -> None:
+    def _abort_with_reset(self) -> None:
+        """Drops the connection, and with it what the kernel still holds for the client."""
         sock = self._transport.get_extra_info("socket")
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
             pass
+        self._transport.abort()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -201,6 +216,33 @@ class Outbound(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
+        self._watch()
+
+    def _watch(self) -> None:
+        """From now on each sweep looks at what the client takes or sends."""
+        self._mark = None
+        self._marked = self.service.clock
+        self.deadline = EACH_SWEEP
+
+    def _falls_behind(self, count: int, patience: float) -> bool:
+        """Whether the client has used up its patience, by a count that grows as it sends or takes bytes.
+
+        It loses a second each second and wins one with each `min_data_rate` bytes, but never saves any: so many
+        seconds of standstill, or of a slowness that adds up to them, and it is behind.
+        """
+        now, rate = self.service.clock, self.service.min_rate
+        if self._mark is not None and count > self._mark:
+            self._marked = min(now, self._marked + (count - self._mark) / rate) if rate else now
+        self._mark = count
+        return now - self._marked >= patience
+
+    def _taken(self) -> int:
+        """A count that grows as the client takes what is written."""
+        count = acknowledged(self._transport.get_extra_info("socket"))
+        if count is None:
+            exchange = self.exchange
+            count = (0 if exchange is None else exchange.body_bytes) - self._transport.get_write_buffer_size()
+        return count
 
     def _say(self, status: int) -> None:
         """A response of the server's own, outside any exchange."""
