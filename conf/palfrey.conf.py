@@ -126,8 +126,9 @@ workers = 2
 # [auto, uvloop or asyncio; --loop, PALFREY_LOOP; also asgi_loop]
 # loop = "auto"
 
-# The parser of HTTP/1.1.
-# [auto or httptools; --http, PALFREY_HTTP; also http_parser]
+# The parser that has to agree with the server's own reading of HTTP/1.1 heads; auto is httptools
+# where it is installed. The verdicts are the same.
+# [auto, httptools or h11; --http, PALFREY_HTTP; also http_parser]
 # http = "auto"
 
 

@@ -290,9 +290,10 @@ class Settings:
     )
     http: str = row(
         "auto",
-        choice("auto", "httptools", synonyms={"fast": "httptools"}),
+        choice("auto", "httptools", "h11", synonyms={"fast": "httptools", "python": "h11"}),
         WORKERS,
-        "The parser of HTTP/1.1.",
+        "The parser that has to agree with the server's own reading of HTTP/1.1 heads; auto is httptools where it is "
+        "installed. The verdicts are the same.",
         also=("--http-parser",),
         aliases=("http_parser",),
     )

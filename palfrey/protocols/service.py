@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from palfrey.protocols.http1.httptools import HttptoolsHead
+from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.render import HeadRenderer
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Service:
         "connections",
         "draining",
         "extensions",
+        "fields",
         "first_byte_timeout",
         "header_timeout",
         "keep_alive",
@@ -83,7 +84,6 @@ class Service:
         "min_rate",
         "on_request",
         "on_room",
-        "parser",
         "persistent",
         "raw_root_path",
         "renderer",
@@ -134,7 +134,7 @@ class Service:
         self.limit_body = settings.limit_request_body
         self.limit_concurrency = settings.limit_concurrency
         self.renderer = HeadRenderer(settings.server_header, settings.date_header, settings.headers)
-        self.parser = HttptoolsHead()
+        self.fields = FieldReader(make_parser(settings.http), settings.header_map)
         self.connections: set[Connection] = set()
         self.running: set[Exchange] = set()
         self.requests = 0

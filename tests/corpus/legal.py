@@ -128,7 +128,6 @@ LEGAL = [
     _absolute("upper-case scheme", b"HTTP://b/", b"b"),
     _absolute("https", b"https://b/", b"b"),
     _absolute("IPv6", b"http://[::1]:80/", b"[::1]:80"),
-    _absolute("userinfo is no part of Host", b"http://u:p@b/", b"b"),
     Legal(
         name="asterisk form",
         section="9112 3.2.4",

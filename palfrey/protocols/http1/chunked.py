@@ -12,8 +12,9 @@ from enum import Enum
 from palfrey.errors import ProtocolError
 
 _SIZE_LINE = re.compile(
-    # 1*HEXDIG *( BWS ";" ... ) CRLF. 15 digits cannot overflow anybody's 64-bit integer.
-    rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n\Z"
+    # 1*HEXDIG *( BWS ";" ... ) CRLF. 15 digits cannot overflow anybody's 64-bit integer. White space without an
+    # extension behind it is no part of the grammar, and readers differ on it.
+    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;[^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n\Z"
 )
 _PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n\Z")

@@ -1,38 +1,38 @@
-"""One request head: its strict shape, its framing, and the scope's parts (RFC 9112 sections 2 to 6).
+"""One request head's line, and what its fields say of the bytes that follow (RFC 9112 sections 2, 3 and 6).
 
-The connection hands over a whole head, up to and with its empty line. Three steps, each able to refuse it:
+A whole head, up to and with its empty line, takes three steps, each able to refuse it with the status that its client
+is owed (ProtocolError). request.py puts them together:
 
-    SCAN       one compiled pattern over the raw bytes decides what is a request line and what are field lines. It
-               stands before every parser, since no parser refuses all that could be read in two ways
-    a parser   splits the field lines (http1/httptools.py)
-    framing()  what the fields say of the content's length and of the connection's future
-
-A refusal is a ProtocolError with the status that the client is owed.
+    REQUEST_LINE  one compiled pattern: what is not method, target and version of HTTP/1.x is no request
+    fields.py     the field lines, scanned before any parser sees them
+    framing()     the content's length and the connection's future
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from palfrey.errors import ProtocolError
+from palfrey.protocols.http1.target import check_host
 
-if TYPE_CHECKING:
-    from palfrey.types import Header
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-
-SCAN = re.compile(
+REQUEST_LINE = re.compile(
     # method SP request-target SP HTTP-version CRLF (RFC 9112 section 3); the target is visible ASCII without "#"
-    rb"(" + _TOKEN + rb"{1,64}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n"
-    # field-name ":" OWS field-value CRLF (section 5); no obs-fold, no controls but HTAB (RFC 9110 section 5.5). OWS
-    # behind the value is legal too, but taken off before (scan): llhttp leaves it in the value
-    rb"(?:" + _TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+(?<![ \t])\r\n)*+"
-    rb"\r\n\Z"
-)  # fmt: skip
+    rb"(" + TOKEN + rb"++) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n"
+)
 
-_REQUEST_LINE = re.compile(rb"(\S+) (\S+) HTTP/(\d)\.(\d)\r\n")
+_REGISTERED = """
+ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR
+MKCOL MKREDIRECTREF MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT QUERY REBIND REPORT SEARCH
+TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL
+"""
+"""The registry of RFC 9110 section 16.1.1, without the PRI of HTTP/2's preface, which no request has."""
+_UNREGISTERED = "M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE SOURCE"
+"""What llhttp takes besides: those of UPnP, caches and Icecast."""
+
+METHODS = {name.encode(): name for name in (_REGISTERED + _UNREGISTERED).split()}
+"""Every method that is served, whatever the parser: one that is not here is answered with 501 (section 9.1)."""
 
 CHUNKED = -1
 """What `Framing.length` is when the content is in chunked coding."""
@@ -55,8 +55,6 @@ SPECIAL = frozenset(
 )
 """The fields that the server itself acts upon; all others are the application's alone."""
 
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)([/?].*)?")
-
 Special = list[tuple[bytes, bytes]]
 
 
@@ -75,20 +73,6 @@ class Framing:
         self.expects_continue = expects_continue
 
 
-def scan(head: bytes) -> re.Match[bytes]:
-    """The head's match: groups 1 to 3 are method, target and the minor version's digit. Raises ProtocolError.
-
-    Its `string` is the head that the parser is to read: without white space behind the values.
-    """
-    match = SCAN.match(head)
-    if match is None:
-        line, *fields = head.split(b"\r\n")
-        match = SCAN.match(b"\r\n".join([line, *(field.rstrip(b" \t") for field in fields)]))
-        if match is None:
-            raise _refusal(head)
-    return match
-
-
 TLS_HANDSHAKE = 0x16
 """RFC 8446 section 5.1: what the first record of a client that speaks TLS begins with."""
 
@@ -104,41 +88,32 @@ def refuse_early(head: bytes, start: int = 0) -> None:
         raise ProtocolError(400, "a bare LF ends a line")
 
 
-def _refusal(head: bytes) -> ProtocolError:
-    """Why SCAN did not match. Slow on purpose: it runs once in a connection's life."""
-    refuse_early(head[:-2])
-    line = _REQUEST_LINE.match(head)
+_ANY_LINE = re.compile(rb"(\S+) (\S+) HTTP/(\d)\.(\d)\r\n")
+
+
+def why_no_request(head: bytes) -> ProtocolError:
+    """Why REQUEST_LINE did not match. Slow on purpose: it runs once in a connection's life."""
+    line = _ANY_LINE.match(head)
     if line is None:
         return ProtocolError(400, "malformed request line")
-    if line[3] != b"1":
+    if line[3] != b"1" or line[4] not in (b"0", b"1"):
         return ProtocolError(505, f"HTTP version {line[3].decode()}.{line[4].decode()} is not served here")
-    if line[4] not in (b"0", b"1"):
-        return ProtocolError(505, f"HTTP version 1.{line[4].decode()} is not served here")
-    if re.fullmatch(_TOKEN + rb"+", line[1]) is None:
+    if re.fullmatch(TOKEN + rb"+", line[1]) is None:
         return ProtocolError(400, "the method is not a token")
-    if len(line[1]) > 64:
-        return ProtocolError(501, "the method is not known")
-    if re.fullmatch(rb"[\x21\x22\x24-\x7e]+", line[2]) is None:
-        return ProtocolError(400, "the request target has characters that no URI has")
-    for field in head[line.end() : -2].split(b"\r\n")[:-1]:
-        name, colon, value = field.partition(b":")
-        if field[:1] in (b" ", b"\t"):
-            return ProtocolError(400, "obsolete line folding (RFC 9112 section 5.2)")
-        if not colon or re.fullmatch(_TOKEN + rb"+", name) is None:
-            return ProtocolError(400, f"malformed field name {name[:40]!r}")
-        if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
-            return ProtocolError(400, f"control character in the value of {name[:40]!r}")
-    return ProtocolError(400, "malformed header section")
+    return ProtocolError(400, "the request target has characters that no URI has")
 
 
 NO_CONTENT = Framing(0, True, False)
 """The framing of an HTTP/1.1 request that has nothing special in its head but one Host: nearly all of them."""
 
+_OPTIONS = {b"keep-alive": (b"keep-alive",), b"Keep-Alive": (b"keep-alive",), b"close": (b"close",)}
+"""Connection's values as nearly all of them are."""
+
 
 def framing(special: Special, minor: bytes) -> Framing:
-    """Reads the special fields of a head; `minor` is its version's last digit. Raises ProtocolError."""
+    """Reads the special fields of a head (fields.py); `minor` is its version's last digit. Raises ProtocolError."""
     if minor == b"1" and len(special) == 1 and special[0][0] == b"host":
-        _check_host(special[0][1])
+        check_host(special[0][1])
         return NO_CONTENT
     options: list[bytes] = []
     hosts = 0
@@ -147,9 +122,9 @@ def framing(special: Special, minor: bytes) -> Framing:
     for name, value in special:
         if name == b"host":
             hosts += 1
-            _check_host(value)
+            check_host(value)
         elif name == b"connection":
-            options += [option.strip() for option in value.lower().split(b",")]
+            options += _OPTIONS.get(value) or [option.strip() for option in value.lower().split(b",")]
         elif name == b"content-length":
             if length is not None:
                 raise ProtocolError(400, "Content-Length is given more than once")
@@ -173,22 +148,6 @@ def framing(special: Special, minor: bytes) -> Framing:
     return Framing(length or 0, keep_alive, expects_continue and bool(length))
 
 
-_HOST = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*")
-_seen_hosts: set[bytes] = set()
-"""Hosts that were found well formed: a server has few, and asks for them with every request. Bounded below."""
-
-
-def _check_host(value: bytes) -> None:
-    if value in _seen_hosts:
-        return
-    if _HOST.fullmatch(value) is None:
-        raise ProtocolError(400, "malformed Host")
-    if len(value) < 128:
-        if len(_seen_hosts) >= 256:
-            _seen_hosts.clear()
-        _seen_hosts.add(value)
-
-
 def _length(value: bytes) -> int:
     # 18 digits: no file system or client has more, and every reader of the request agrees on what they mean.
     if not value.isdigit() or len(value) > 18:
@@ -202,54 +161,8 @@ def _check_coding(value: bytes, minor: bytes) -> None:
         raise ProtocolError(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
     if codings == [b"chunked"]:
         return
-    if all(re.fullmatch(_TOKEN + rb"+", coding) for coding in codings) and codings.count(b"chunked") <= 1:
+    if all(re.fullmatch(TOKEN + rb"+", coding) for coding in codings) and codings.count(b"chunked") <= 1:
         if codings[-1] != b"chunked" and b"chunked" in codings:
             raise ProtocolError(400, "chunked is not the final transfer coding (RFC 9112 section 6.3)")
         raise ProtocolError(501, "the transfer coding is not implemented (RFC 9112 section 6.1)")
     raise ProtocolError(400, "malformed Transfer-Encoding")
-
-
-Target = tuple[str, bytes, bytes, bytes | None]
-"""A request target's parts: the path decoded, path and query as they came, the host of the absolute form or None."""
-
-
-def split_target(target: bytes, method: str) -> Target:
-    """Splits a target of any of the four forms (RFC 9112 section 3.2). Raises ProtocolError."""
-    host: bytes | None = None
-    if not target.startswith(b"/"):
-        if target == b"*" and method == "OPTIONS":
-            return "*", b"*", b"", None
-        host, target = _absolute(target, method)
-    elif method == "CONNECT":
-        raise ProtocolError(400, "CONNECT takes an authority (RFC 9112 section 3.2.3)")
-    raw_path, _, query = target.partition(b"?")
-    return decode_path(raw_path), raw_path, query, host
-
-
-def _absolute(target: bytes, method: str) -> tuple[bytes, bytes]:
-    """A target of the absolute form -> its host, and the rest as a target of the origin form."""
-    if target == b"*":
-        raise ProtocolError(400, "the asterisk form is for OPTIONS alone (RFC 9112 section 3.2.4)")
-    if method == "CONNECT":
-        raise ProtocolError(501, "CONNECT is not served here")
-    absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is None:
-        raise ProtocolError(400, "the request target is of no form that RFC 9112 section 3.2 knows")
-    host = absolute[1].rpartition(b"@")[2]
-    if not host or host.startswith(b":"):
-        raise ProtocolError(400, "the request target has an empty host (RFC 9110 section 4.2.1)")
-    _check_host(host)
-    rest = absolute[2] or b"/"
-    return host, b"/" + rest if rest.startswith(b"?") else rest
-
-
-def decode_path(raw_path: bytes) -> str:
-    """Percent-decodes a path as UTF-8; octets that are not UTF-8 become U+FFFD, as every ASGI server has it."""
-    if b"%" in raw_path:
-        return unquote_to_bytes(raw_path).decode("utf-8", "replace")
-    return raw_path.decode("ascii")
-
-
-def with_host(headers: list[Header], host: bytes) -> list[Header]:
-    """The fields with the absolute form's host in the place of Host's (RFC 9112 section 3.2.2)."""
-    return [(b"host", host), *(field for field in headers if field[0] != b"host")]

@@ -1,6 +1,8 @@
-"""From a whole request head to the scope of its exchange: scan, parser, limits and target (head.py) put together.
+"""From a whole request head to the scope of its exchange: request line and framing (head.py), fields and target put
+together with the limits.
 
-The one place where HTTP/1.x facts get their ASGI names. Pure but for the parser, which is the worker's and remembers.
+The one place where HTTP/1.x facts get their ASGI names. Pure but for the reader of fields, which is the worker's and
+remembers.
 """
 
 from __future__ import annotations
@@ -8,16 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from palfrey.errors import ProtocolError
-from palfrey.protocols.http1.head import Framing, framing, scan, split_target, with_host
+from palfrey.protocols.http1.head import METHODS, REQUEST_LINE, SPECIAL, Framing, framing, why_no_request
+from palfrey.protocols.http1.target import split_target, with_host
 from palfrey.protocols.service import ASGI_VERSIONS
 
 if TYPE_CHECKING:
     from palfrey.asgi.proxy import Trusted
     from palfrey.protocols.service import Service
     from palfrey.types import HostPort
-
-METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
-"""Those that are not decoded anew each time."""
 
 
 class Facts(Protocol):
@@ -35,22 +35,22 @@ class Facts(Protocol):
 def read_request(head: bytes, facts: Facts, service: Service) -> tuple[dict[str, Any], Framing]:
     """A whole head, up to and with its empty line -> the ASGI scope, and the framing of what follows.
 
-    Raises ProtocolError; the worker's parser is then as good as new.
+    Raises ProtocolError.
     """
-    match = scan(head)
-    method_bytes, target_bytes, minor = match.groups()
-    try:
-        headers, special = service.parser.split(match.string)
-        frame = framing(special, minor)
-    except ProtocolError:
-        service.parser.forget()
-        raise
-    if frame.length or not frame.keep_alive:
-        service.parser.forget()
-    if len(head) > service.limit_short or len(headers) > service.limit_fields:
-        _check_limits(head, len(headers), service)
-    method = METHODS.get(method_bytes) or method_bytes.decode("ascii")
-    path, raw_path, query, host = split_target(target_bytes, method)
+    line = REQUEST_LINE.match(head)
+    if line is None:
+        raise why_no_request(head)
+    method_bytes, target, minor = line.groups()
+    lines = head[line.end() : -4].split(b"\r\n")
+    if len(head) > service.limit_short or len(lines) > service.limit_fields:
+        _check_limits(head, len(lines), service)
+    headers = service.fields.read(lines)
+    special = [field for field in headers if field[0] in SPECIAL]
+    frame = framing(special, minor)
+    method = METHODS.get(method_bytes)
+    if method is None:
+        raise ProtocolError(501, "the method is not known")
+    path, raw_path, query, host = split_target(target, method)
     if host is not None:
         headers = with_host(headers, host)
     root_path = service.root_path
