@@ -64,11 +64,11 @@ IN_A_WORKER: dict[int, signal.Handlers] = {
 
 
 @contextmanager
-def blocked() -> Iterator[None]:
-    """Hold back every signal of the table until the end of the block."""
+def blocked() -> Iterator[set[int]]:
+    """Hold back every signal of the table until the end of the block; gives those that were blocked before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {command.signum for command in SIGNALS})
     try:
-        yield
+        yield {int(signum) for signum in before}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -82,20 +82,23 @@ class Inbox:
         self._wake.setblocking(False)
         self._waker.setblocking(False)
         self._before: dict[int, object] = {}
+        self._blocked: set[int] = set()
 
     def fileno(self) -> int:
         """Readable when something has arrived."""
         return self._wake.fileno()
 
     def install(self) -> None:
-        """Take over the signals of the table. For the main thread."""
-        with blocked():
+        """Take over the signals of the table, those too that were blocked by whoever started us. Main thread only."""
+        with blocked() as before:
             # A full pipe is no loss: it wakes already, and what has come is recorded by the handler.
             signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
             for command in SIGNALS:
                 self._before[command.signum] = signal.signal(command.signum, self._record)
             for signum in IGNORED:
                 self._before[signum] = signal.signal(signum, signal.SIG_IGN)
+            self._blocked = before & _BY_NUMBER.keys()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._blocked)
 
     def _record(self, signum: int, frame: FrameType | None) -> None:
         self._arrived.append(signum)
@@ -114,6 +117,7 @@ class Inbox:
 
     def uninstall(self) -> None:
         """Give the signals back as they were, and close."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._blocked)
         with blocked():
             for signum, handler in self._before.items():
                 signal.signal(signum, handler)  # type: ignore[arg-type]

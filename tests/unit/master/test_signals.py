@@ -54,6 +54,19 @@ def test_a_flood_is_not_lost(inbox: Inbox, capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr().err == ""
 
 
+def test_what_the_starter_had_blocked_is_let_through_and_blocked_again_afterwards() -> None:
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGPROF})
+    try:
+        box = Inbox()
+        box.install()
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        assert [command.name for command in box.take()] == ["SIGTERM"]
+        box.uninstall()
+        assert {signal.SIGTERM, signal.SIGPROF} <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def test_blocked_holds_back(inbox: Inbox) -> None:
     with blocked():
         # To this thread: the mask is the thread's own, and pytest's process may have others (the arbiter has not).
