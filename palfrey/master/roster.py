@@ -147,7 +147,10 @@ class Roster:
         if not expected:
             self._blame(worker, Failure(cause), now, booting=worker.phase is Phase.BOOTING)
         del self.workers[pid]
-        slot = self.pools[worker.pool].slots.get(worker.slot) or Slot(worker.slot)
+        pool = self.pools[worker.pool]
+        if pool.candidate is not None and pool.candidate.generation == worker.generation:
+            expected = True  # the refusal tells of it
+        slot = pool.slots.get(worker.slot) or Slot(worker.slot)
         return Departure(worker, cause, expected, max(0.0, slot.not_before - now), slot.failures)
 
     def resumed(self, now: float) -> None:

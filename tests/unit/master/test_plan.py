@@ -153,6 +153,12 @@ class TestReload:
         world.reload()
         assert world.crash(world.booting) == [Refuse("app", 2, "its first worker was killed by SIGSEGV", "")]
 
+    def test_the_refusal_alone_tells_of_a_canary_that_crashed(self) -> None:
+        world = serving(1)
+        world.reload()
+        assert world.exit(world.booting, sig=11).expected
+        assert not world.exit(world.pids()[0], sig=11).expected
+
     def test_a_canary_that_hangs(self) -> None:
         world = serving(1, boot_timeout=10, timeout=0)
         world.reload()
