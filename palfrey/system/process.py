@@ -11,9 +11,11 @@ import contextlib
 import grp
 import os
 import pwd
+import signal
 import sys
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 from palfrey.errors import EXIT_ERROR, EXIT_OK, ConfigError
 
@@ -222,11 +224,11 @@ def daemonize() -> Launcher:
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
-    if child:
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if os.fork():
         os.close(write_end)
-        os.waitpid(child, 0)
-        _await_daemon(read_end)
+        _await_daemon(read_end, mask)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(read_end)
     os.setsid()
     if os.fork():
@@ -238,10 +240,15 @@ def daemonize() -> Launcher:
     return Launcher(write_end)
 
 
-def _await_daemon(read_end: int) -> None:
-    """In the calling process: wait for the daemon's word, then exit."""
+def _await_daemon(read_end: int, mask: set[int | signal.Signals]) -> NoReturn:
+    """In the calling process, SIGINT blocked: wait for the daemon's word, then exit. The caller's handlers, which may
+    be the server's own, are the daemon's now."""
     status = EXIT_ERROR
     try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with open(read_end, "rb") as pipe:
             number, _, text = pipe.read().decode(errors="replace").partition(" ")
         if number:

@@ -149,6 +149,24 @@ def test_a_daemon_lets_go_of_the_terminal_or_pipe_that_it_was_started_from(site:
     psutil.wait_procs(workers, 30)
 
 
+def test_ctrl_c_ends_the_command_that_waits_and_not_the_daemon(site: Path) -> None:
+    os.mkfifo(site / "gate")
+    (site / "gated.py").write_text("open('gate').read()\nfrom main import app\n")
+    pidfile, log = site / "palfrey.pid", site / "error.log"
+    arguments = ("gated:app", "--port", "0", "--daemon", "--pid", str(pidfile), "--error-logfile", str(log))
+    with Server(*arguments, cwd=site) as command:
+        with open(site / "gate", "w"):  # returns when the worker has come to its import
+            command.signal(signal.SIGINT)
+            assert command.wait() == 1
+        command.wait_for("the server goes on starting in the background")
+    daemon = psutil.Process(int(pidfile.read_text()))
+    workers = daemon.children()
+    daemon.terminate()
+    daemon.wait(30)
+    psutil.wait_procs(workers, 30)
+    assert "Stopping" in log.read_text()
+
+
 def test_a_daemon_that_cannot_start_says_why_where_it_was_called(site: Path) -> None:
     arguments = (
         "mian:app",
