@@ -345,10 +345,17 @@ workers = 2
 # [a path, or - for stderr; --error-logfile, PALFREY_ERRORLOG]
 # errorlog = "-"
 
-# The access log's lines, in Gunicorn's atoms: %(h)s %(r)s %(s)s %(b)s %(D)s "%({user-agent}i)s" and
-# so on.
-# [a format of %(name)s atoms; --access-logformat, PALFREY_ACCESS_LOG_FORMAT]
+# The access log's lines: uvicorn (the default), combined, json, or in Gunicorn's atoms: %(h)s %(r)s
+# %(s)s %(b)s %(D)s "%({user-agent}i)s" and so on.
+# [uvicorn, combined, json, or a format of %(name)s atoms; --access-logformat,
+# PALFREY_ACCESS_LOG_FORMAT]
 # access_log_format = None
+
+# Give each request an id, which this response header, scope["state"]["request_id"] and the logs
+# have. A trusted proxy's is taken from the request header of that name. x-request-id is a usual
+# one. Default: no ids.
+# [the name of a header; --request-id, PALFREY_REQUEST_ID]
+# request_id = None
 
 # Colour the log. Default: on a terminal.
 # [true or false; --use-colors, PALFREY_USE_COLORS]

@@ -110,6 +110,7 @@ class Exchange(Request):
         self._stream = stream
         self._app = app
         self.scope = scope
+        self.id_field = None
         self.started = started
         self.phase = NEW
         self.peer = THERE
@@ -242,6 +243,8 @@ class Exchange(Request):
 
     def _send_head(self, body: bytes, more: bool) -> None:
         status = self.status
+        if self.id_field is not None and not any(name.lower() == self.id_field[0] for name, _ in self.response_headers):
+            self.response_headers = [*self.response_headers, self.id_field]
         declared = -1
         for name, value in self.response_headers:
             if len(name) == 14 and name.lower() == b"content-length":

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 class Request:
     """The facts of a request, out of its ASGI scope."""
 
-    __slots__ = ("scope",)
+    __slots__ = ("id_field", "scope")
 
     scope: Scope
+    id_field: Header | None
+    """The request's id as a field of the response; None without the `request_id` setting."""
 
     def describe(self) -> str:
         """The request in a few words, for the log; control characters escaped."""
@@ -24,7 +26,8 @@ class Request:
         origin = (
             "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
         )
-        return f'"{self.method} {ascii(self.target)[2:-1]}" from {origin}'
+        name = f", request_id {self.request_id}" if self.id_field is not None else ""
+        return f'"{self.method} {ascii(self.target)[2:-1]}" from {origin}{name}'
 
     @property
     def client(self) -> HostPort | None:
@@ -47,6 +50,11 @@ class Request:
     def http_version(self) -> str:
         version: str = self.scope["http_version"]
         return version
+
+    @property
+    def request_id(self) -> str:
+        """What asgi/identity.py named it; empty where that is off."""
+        return "" if self.id_field is None else self.id_field[1].decode("ascii")
 
     @property
     def request_headers(self) -> list[Header]:

@@ -218,6 +218,15 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A field name: RFC 9110, section 5.6.2."""
 
 
+def _read_field_name(value: object) -> str:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value.strip()):
+        raise ValueError("must be the name of a header: letters, digits and !#$%&'*+-.^_`|~ only")
+    return value.strip().lower()
+
+
+field_name: Parser[str] = Parser(_read_field_name, "the name of a header", "HEADER")
+
+
 def _read_header(value: object) -> tuple[str, str]:
     if isinstance(value, str):
         name, colon, content = value.partition(":")

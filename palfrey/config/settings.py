@@ -29,6 +29,7 @@ from palfrey.config.parsers import (
     boolean,
     choice,
     directory,
+    field_name,
     header,
     hook,
     integer,
@@ -581,11 +582,19 @@ class Settings:
     )
     access_log_format: str | None = row(
         None,
-        text("FORMAT", "a format of %(name)s atoms"),
+        text("FORMAT", "uvicorn, combined, json, or a format of %(name)s atoms"),
         LOGGING,
-        "The access log's lines, in Gunicorn's atoms: %(h)s %(r)s %(s)s %(b)s %(D)s \"%({user-agent}i)s\" and so on.",
+        "The access log's lines: uvicorn (the default), combined, json, or in Gunicorn's atoms: %(h)s %(r)s %(s)s "
+        '%(b)s %(D)s "%({user-agent}i)s" and so on.',
         flags=("--access-logformat",),
         also=("--access-log-format",),
+    )
+    request_id: str | None = row(
+        None,
+        field_name,
+        LOGGING,
+        'Give each request an id, which this response header, scope["state"]["request_id"] and the logs have. A '
+        "trusted proxy's is taken from the request header of that name. x-request-id is a usual one. Default: no ids.",
     )
     use_colors: bool | None = row(None, boolean, LOGGING, "Colour the log. Default: on a terminal.")
 

@@ -6,7 +6,8 @@ the event loop, by the `call_later` it was given, to have the whole list written
 later. `flush()` and `detach()` write what is in the list, so that rotation and exit lose nothing. Without a
 `call_later` each line is written at once.
 
-Those who configured handlers for "palfrey.access" get ordinary LogRecords instead, which cost ten times as much.
+Those who gave "palfrey.access" a handler get ordinary LogRecords instead, which cost ten times as much; those who gave
+it only filters have them asked, with such a record, before a line is written as ever.
 Lines go to a palfrey/observe/sink.py `Sink`; nothing here knows asyncio or a protocol.
 """
 
@@ -15,10 +16,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from palfrey.observe.formats import AccessFacts, Line, client_text, escape, escape_text
+from palfrey.observe.facts import AccessFacts, Line, client_text, duration, escape, escape_text
 from palfrey.observe.sink import CallLater, Sink
 
-__all__ = ["AccessFacts", "AccessLog"]
+__all__ = ["AccessFacts", "AccessLog", "make_record"]
 
 BATCH_DELAY = 0.005
 """Seconds that a line may wait for others: one write then serves them all."""
@@ -53,30 +54,23 @@ class AccessLog:
         return cls(enabled=False)
 
     @classmethod
-    def to_sink(cls, sink: Sink, line: Line) -> AccessLog:
-        """Lines made by `line`, written to `sink` in batches. The sink stays its owner's to close."""
+    def to_sink(cls, sink: Sink, line: Line, logger: logging.Logger | None = None) -> AccessLog:
+        """Lines made by `line`, written to `sink` in batches. The sink stays its owner's to close.
+
+        With `logger` a line is written only if the logger's filters pass its record.
+        """
         access = cls(enabled=True, sink=sink)
-        access.log = access._batching(line)
+        access.log = access._batching(line) if logger is None else access._filtering(logger, access._batching(line))
         return access
 
     @classmethod
     def to_logger(cls, logger: logging.Logger, line: Line | None = None) -> AccessLog:
-        """Ordinary records: uvicorn's arguments (client, method, path, version, status), or the text of `line`."""
+        """Ordinary records for the logger's handlers: see `make_record`."""
         access = cls(enabled=logger.isEnabledFor(logging.INFO))
 
         def log(facts: AccessFacts, ended: float) -> None:
             try:
-                if line is not None:
-                    logger.info("%s", line(facts, ended))
-                    return
-                logger.info(
-                    '%s - "%s %s HTTP/%s" %d',
-                    client_text(facts.client),
-                    escape_text(facts.method),
-                    escape(facts.target),
-                    escape_text(facts.http_version),
-                    facts.status,
-                )
+                logger.handle(make_record(logger, facts, ended, line))
             except Exception:
                 access.failures += 1
 
@@ -120,6 +114,18 @@ class AccessLog:
 
         return log
 
+    def _filtering(self, logger: logging.Logger, write: Log) -> Log:
+        def log(facts: AccessFacts, ended: float) -> None:
+            try:
+                wanted = logger.filter(make_record(logger, facts, ended))
+            except Exception:
+                self.failures += 1
+                wanted = True
+            if wanted:
+                write(facts, ended)
+
+        return log
+
     def _schedule(self) -> None:
         if self._call_later is not None:
             try:
@@ -128,6 +134,31 @@ class AccessLog:
             except RuntimeError:  # the loop is closed
                 self._call_later = None
         self.flush()
+
+
+def make_record(
+    logger: logging.Logger, facts: AccessFacts, ended: float, line: Line | None = None
+) -> logging.LogRecord:
+    """One request as a LogRecord: uvicorn's arguments (client, method, path, version, status), or the text of `line`.
+
+    Beside these it has attributes: client_addr, method, target, status, body_bytes, duration (seconds) and request_id.
+    """
+    client, method, target = client_text(facts.client), escape_text(facts.method), escape(facts.target)
+    args: tuple[object, ...] = (client, method, target, escape_text(facts.http_version), facts.status)
+    message = '%s - "%s %s HTTP/%s" %d'
+    if line is not None:
+        message, args = "%s", (line(facts, ended),)
+    extra = {
+        "client_addr": client,
+        "method": method,
+        "target": target,
+        "status": facts.status,
+        "body_bytes": facts.body_bytes,
+        "duration": duration(facts, ended),
+        "request_id": facts.request_id,
+    }
+    # By hand: logger.info() would walk the stack for a caller that is always this line.
+    return logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, args, None, "log", extra)
 
 
 def _ignore(facts: AccessFacts, ended: float) -> None:

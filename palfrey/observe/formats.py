@@ -1,128 +1,35 @@
 """The access log's formats: from the facts of a finished request to the text of its line.
 
-How it works. A format is compiled once to a `Line`, a function that reads what it needs off the facts. There are
-uvicorn's look (the default, unrolled because it runs for every request) and Gunicorn's atoms, of which each is a
-small function in the table `ATOMS`.
-
-Everything that a client may choose (method, target, header values, its address behind a proxy) passes through
-`escape()`: a control character, a quote, a backslash or a byte beyond ASCII is written as \\xNN, so that a
-request can neither forge a line nor close a quoted field. What repeats (client, method, status) is remembered as
-ready text in small bounded caches.
+How it works. A format is compiled once to a `Line`, a function that reads what it needs off the facts
+(palfrey/observe/facts.py). Those that have a name are in the table `NAMED`, and unrolled, because they run for every
+request; any other text is one of Gunicorn's atoms (palfrey/observe/atoms.py).
 
 Pure text: lines are collected and written by palfrey/observe/access.py.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
-import re
 import time
-from collections.abc import Callable, Iterable
-from http import HTTPStatus
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as quote  # C where there is any
+from typing import Final
 
 from palfrey.errors import ConfigError
-from palfrey.types import Header, HostPort
-
-MEMO_ENTRIES, MEMO_LENGTH = 1024, 200
-"""Bounds of each cache of ready text, which clients must not be able to fill with memory."""
-
-
-class AccessFacts(Protocol):
-    """What is read of a finished request. An Exchange is one; attribute reads are all it costs."""
-
-    @property
-    def client(self) -> HostPort | None: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def target(self) -> bytes:
-        """The request target as it was sent, query included."""
-
-    @property
-    def http_version(self) -> str:
-        """ "1.1", "2" …"""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def body_bytes(self) -> int:
-        """Octets of response content sent, without framing."""
-
-    @property
-    def started(self) -> float:
-        """When the request began, on time.monotonic()."""
-
-    @property
-    def request_headers(self) -> Iterable[Header]:
-        """Names in lower case."""
-
-    @property
-    def response_headers(self) -> Iterable[Header]: ...
-
-
-Line = Callable[[AccessFacts, float], str]
-"""(facts, when it ended on time.monotonic()) -> the line, without its newline."""
-_Key = TypeVar("_Key")
-
-# --- text that a client chose -----------------------------------------------------------------------------------
-
-_SAFE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
-_ESCAPED = [chr(byte) if byte in _SAFE else f"\\x{byte:02x}" for byte in range(256)]
-
-
-def escape(data: bytes) -> str:
-    """`data` as printable ASCII without quotes and backslashes, other bytes as \\xNN."""
-    if not data.translate(None, _SAFE):
-        return data.decode("ascii")
-    return "".join([_ESCAPED[byte] for byte in data])
-
-
-def escape_text(text: str) -> str:
-    """The same for text, by its UTF-8 bytes. Lone surrogates are no reason to fail."""
-    return escape(text.encode("utf-8", "backslashreplace"))
-
-
-class _Memo(dict[_Key, str]):
-    """key -> text, made on first use. Bounded: it is emptied when full, and long texts are not remembered."""
-
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Callable[[_Key], str]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, key: _Key) -> str:
-        text = self._make(key)
-        if len(text) <= MEMO_LENGTH:
-            if len(self) >= MEMO_ENTRIES:
-                self.clear()
-            self[key] = text
-        return text
-
-
-def client_text(client: HostPort | None) -> str:
-    """`127.0.0.1:53412`, `[::1]:53412`, the path of a UNIX socket's client, or `-`."""
-    if client is None:
-        return "-"
-    host, port = client
-    host = escape_text(host)
-    if port is None:
-        return host or "unix"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def status_text(status: int) -> str:
-    """`200 OK`, or the number alone where it has no name."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
-
-
-# --- uvicorn's look ---------------------------------------------------------------------------------------------
+from palfrey.observe.atoms import compile_format, user_of
+from palfrey.observe.facts import (
+    SAFE,
+    AccessFacts,
+    Line,
+    Memo,
+    client_text,
+    duration,
+    escape,
+    escape_text,
+    fields_of,
+    status_text,
+    time_stamp,
+)
+from palfrey.types import HostPort
 
 _STATUS_COLORS = {1: "97", 2: "32", 3: "33", 4: "31", 5: "91"}
 """First digit of the status -> SGR colour, as uvicorn paints them."""
@@ -141,8 +48,8 @@ def uvicorn_line(*, colors: bool = False) -> Line:
         text = f"\x1b[{color}m{status_text(status)}\x1b[0m" if colors else status_text(status)
         return f' HTTP/{escape_text(version)}{plain}" {text}'
 
-    heads, methods, tails = _Memo(make_head), _Memo(escape_text), _Memo(make_tail)
-    safe = _SAFE
+    heads, methods, tails = Memo(make_head), Memo(escape_text), Memo(make_tail)
+    safe = SAFE
 
     def line(facts: AccessFacts, ended: float) -> str:
         target = facts.target
@@ -154,155 +61,104 @@ def uvicorn_line(*, colors: bool = False) -> Line:
     return line
 
 
-# --- Gunicorn's atoms -------------------------------------------------------------------------------------------
+COMBINED: Final = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+"""The Combined Log Format of Apache and nginx, as Gunicorn's own default writes it."""
 
 
-_texts = _Memo(escape_text)
-"""Methods, versions and hosts: few, and each seen again."""
-_values = _Memo(escape)
-"""Header values, which browsers repeat."""
+def combined_line() -> Line:
+    """What COMBINED says, at half the price."""
 
+    def make_host(client: HostPort | None) -> str:
+        return "-" if client is None else escape_text(client[0]) or "-"
 
-def _host(facts: AccessFacts, ended: float) -> str:
-    return "-" if facts.client is None else _texts[facts.client[0]] or "-"
+    def make_tail(key: tuple[str, int]) -> str:
+        return f'HTTP/{escape_text(key[0])}" {key[1]}'
 
-
-def _user(facts: AccessFacts, ended: float) -> str:
-    scheme, _, credentials = _joined(facts.request_headers, b"authorization").partition(b" ")
-    if scheme.lower() != b"basic":
-        return "-"
-    try:
-        user = base64.b64decode(credentials.strip(), validate=True).partition(b":")[0]
-    except binascii.Error:
-        return "-"
-    return escape(user) or "-"
-
-
-def _request(facts: AccessFacts, ended: float) -> str:
-    return f"{_texts[facts.method]} {escape(facts.target)} HTTP/{_texts[facts.http_version]}"
-
-
-def _seconds(facts: AccessFacts, ended: float) -> float:
-    return max(ended - facts.started, 0.0)
-
-
-def _joined(headers: Iterable[Header], name: bytes) -> bytes:
-    """The values of a field, joined as RFC 9110 section 5.3 does; empty when it is not there."""
-    found = [value for key, value in headers if key == name]
-    return found[0] if len(found) == 1 else b", ".join(found)
-
-
-def _time_stamp() -> Line:
-    """`[20/Nov/2026:06:44:21 +0000]`, made once a second."""
-    month = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    known = (0, "")
-
-    def stamp(facts: AccessFacts, ended: float) -> str:
-        nonlocal known
-        now = int(time.time())
-        if known[0] != now:
-            # strftime's %b follows the locale; the log's readers do not.
-            local = time.localtime(now)
-            known = (now, time.strftime(f"[%d/{month[local.tm_mon]}/%Y:%H:%M:%S %z]", local))
-        return known[1]
-
-    return stamp
-
-
-ATOMS: dict[str, Line] = {
-    "h": _host,
-    "l": lambda facts, ended: "-",
-    "u": _user,
-    "t": _time_stamp(),
-    "r": _request,
-    "m": lambda facts, ended: _texts[facts.method],
-    "U": lambda facts, ended: escape(facts.target.partition(b"?")[0]),
-    "q": lambda facts, ended: escape(facts.target.partition(b"?")[2]),
-    "H": lambda facts, ended: f"HTTP/{_texts[facts.http_version]}",
-    "s": lambda facts, ended: str(facts.status),
-    "B": lambda facts, ended: str(facts.body_bytes),
-    "b": lambda facts, ended: str(facts.body_bytes or "-"),
-    "f": lambda facts, ended: _values[_joined(facts.request_headers, b"referer")] or "-",
-    "a": lambda facts, ended: _values[_joined(facts.request_headers, b"user-agent")] or "-",
-    "T": lambda facts, ended: str(int(_seconds(facts, ended))),
-    "M": lambda facts, ended: str(int(_seconds(facts, ended) * 1_000)),
-    "D": lambda facts, ended: str(int(_seconds(facts, ended) * 1_000_000)),
-    "L": lambda facts, ended: f"{_seconds(facts, ended):.6f}",
-    "p": lambda facts, ended: f"<{os.getpid()}>",
-}
-"""Gunicorn's atoms by name (its documentation of access_log_format)."""
-
-_CGI_NAMES = {
-    "REQUEST_METHOD": "m",
-    "PATH_INFO": "U",
-    "QUERY_STRING": "q",
-    "SERVER_PROTOCOL": "H",
-    "REMOTE_ADDR": "h",
-}
-"""What `%({name}e)s` finds in a WSGI environment under Gunicorn -> the atom that tells the same here."""
-
-
-def _request_field(name: str) -> Line:
-    key = name.lower().encode()
-    return lambda facts, ended: _values[_joined(facts.request_headers, key)] or "-"
-
-
-def _response_field(name: str) -> Line:
-    key = name.lower().encode()
-
-    def field(facts: AccessFacts, ended: float) -> str:
-        # Unlike a request's, these names are the application's, in the case that it likes.
-        return _values[_joined([(name.lower(), value) for name, value in facts.response_headers], key)] or "-"
-
-    return field
-
-
-def _variable(name: str) -> Line:
-    if name in _CGI_NAMES:
-        return ATOMS[_CGI_NAMES[name]]
-    if name.startswith("HTTP_"):
-        return _request_field(name.removeprefix("HTTP_").replace("_", "-"))
-    # Looked up when a line is written, since a worker's environment is completed after the format is compiled.
-    return lambda facts, ended: escape_text(os.environ.get(name, "-"))
-
-
-_NAMED: dict[str, Callable[[str], Line]] = {"i": _request_field, "o": _response_field, "e": _variable}
-_TOKEN = re.compile(r"%(?:%|\((\{[^}]*\}.|[^)]*)\)([-0]?\d*(?:\.\d+)?)(.?))?", re.DOTALL)
-
-
-def compile_format(text: str, *, setting: str = "access_log_format") -> Line:
-    """A function that fills Gunicorn's atoms into `text`. ConfigError, naming `setting`, for what is no atom."""
-    template: list[str] = []
-    getters: list[Line] = []
-    end = 0
-    for token in _TOKEN.finditer(text):
-        template.append(text[end : token.start()])
-        end = token.end()
-        atom, width, conversion = token.groups()
-        if token[0] == "%%":
-            template.append("%%")
-        elif atom is None:
-            raise ConfigError(f"{setting}: a lone % at character {token.start() + 1}: write %% for the sign itself")
-        elif conversion != "s":
-            raise ConfigError(f"{setting}: %({atom}){width}{conversion} has to end in s: write %({atom})s")
-        else:
-            getters.append(_getter(atom, setting))
-            template.append(f"%{width}s")
-    pattern = "".join(template) + text[end:]
+    hosts, methods, tails, values = Memo(make_host), Memo(escape_text), Memo(make_tail), Memo(escape)
+    stamp, safe = time_stamp(), SAFE
 
     def line(facts: AccessFacts, ended: float) -> str:
-        return pattern % tuple([get(facts, ended) for get in getters])
+        fields = fields_of(facts.request_headers)
+        target = facts.target
+        text = escape(target) if target.translate(None, safe) else target.decode("ascii")
+        user = user_of(fields[b"authorization"]) if b"authorization" in fields else "-"
+        referer = values[fields[b"referer"]] or "-" if b"referer" in fields else "-"
+        agent = values[fields[b"user-agent"]] or "-" if b"user-agent" in fields else "-"
+        return (
+            f'{hosts[facts.client]} - {user} {stamp()} "{methods[facts.method]} {text} '
+            f'{tails[facts.http_version, facts.status]} {facts.body_bytes or "-"} "{referer}" "{agent}"'
+        )
 
     return line
 
 
-def _getter(atom: str, setting: str) -> Line:
-    if atom in ATOMS:
-        return ATOMS[atom]
-    if atom.startswith("{") and atom[-2:-1] == "}" and atom[-1] in _NAMED and len(atom) > 3:
-        return _NAMED[atom[-1]](atom[1:-2])
-    known = " ".join(f"%({name})s" for name in ATOMS)
-    raise ConfigError(
-        f"{setting}: there is no atom %({atom})s; known are {known} and %({{name}}i)s, %({{name}}o)s, %({{name}}e)s "
-        "for a request header, a response header, a variable"
-    )
+def json_line() -> Line:
+    """One JSON object: see docs/logging.md for its members. Bytes that are not UTF-8 are written as \\xNN."""
+
+    def encode(data: bytes) -> str:
+        return quote(data.decode("utf-8", "backslashreplace")).replace("\x7f", "\\u007f")
+
+    def encode_text(text: str) -> str:
+        return encode(text.encode("utf-8", "backslashreplace"))
+
+    def make_client(client: HostPort | None) -> str:
+        host, port = client or ("", None)
+        return f'"client":{encode_text(host) if host else "null"},"client_port":{"null" if port is None else port}'
+
+    def make_tail(key: tuple[str, int]) -> str:
+        return f'"version":{encode_text(key[0])},"status":{key[1]}'
+
+    clients, methods, tails, values = Memo(make_client), Memo(encode_text), Memo(make_tail), Memo(encode)
+    stamp = _iso_stamp()
+
+    def line(facts: AccessFacts, ended: float) -> str:
+        fields = fields_of(facts.request_headers)
+        host, referer, agent = fields.get(b"host"), fields.get(b"referer"), fields.get(b"user-agent")
+        return (
+            f'{{"time":"{stamp()}",{clients[facts.client]},"method":{methods[facts.method]},'
+            f'"target":{encode(facts.target)},{tails[facts.http_version, facts.status]},"bytes":{facts.body_bytes},'
+            f'"duration":{duration(facts, ended):.6f},'
+            f'"request_id":{quote(facts.request_id) if facts.request_id else "null"},'
+            f'"host":{"null" if host is None else values[host]},'
+            f'"referer":{"null" if referer is None else values[referer]},'
+            f'"user_agent":{"null" if agent is None else values[agent]}}}'
+        )
+
+    return line
+
+
+def _iso_stamp() -> Callable[[], str]:
+    """A clock that says `2026-11-20T06:44:21.123Z` (RFC 3339); all but the milliseconds is made once a second."""
+    known = (0, "")
+
+    def stamp() -> str:
+        nonlocal known
+        now = time.time()
+        second = int(now)
+        if known[0] != second:
+            known = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        return f"{known[1]}.{int((now - second) * 1000):03d}Z"
+
+    return stamp
+
+
+NAMED: Final[dict[str, Callable[[], Line]]] = {
+    "uvicorn": uvicorn_line,
+    "combined": combined_line,
+    "json": json_line,
+    COMBINED: combined_line,
+}
+"""Formats that are known as a whole, by name or by their text."""
+
+
+def line_for(text: str, *, setting: str = "access_log_format") -> Line:
+    """The function that makes a format's lines. Raises ConfigError, naming `setting`, for what is no format."""
+    if text in NAMED:
+        return NAMED[text]()
+    if "%" not in text:
+        names = ", ".join(name for name in NAMED if "%" not in name)
+        raise ConfigError(
+            f"{setting}: there is no format {text!r}; known are {names}, and lines of Gunicorn's atoms such as "
+            '%(h)s "%(r)s" %(s)s'
+        )
+    return compile_format(text, setting=setting)

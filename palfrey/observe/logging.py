@@ -18,12 +18,13 @@ import contextlib
 import logging
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from palfrey.errors import ConfigError
 from palfrey.observe.access import AccessLog
-from palfrey.observe.formats import Line, compile_format, uvicorn_line
+from palfrey.observe.facts import Line
+from palfrey.observe.formats import line_for, uvicorn_line
 from palfrey.observe.sink import STDERR, STDOUT, CallLater, Sink
 
 TRACE = 5
@@ -110,7 +111,7 @@ class SinkHandler(logging.Handler):
 class LogSetup:
     """The logs of one process. Made by `configure()`; the sinks are its own to close."""
 
-    __slots__ = ("_formatter", "_handler", "_sinks", "access", "error")
+    __slots__ = ("_formatter", "_handler", "_make_access", "_sinks", "access", "error")
 
     def __init__(
         self,
@@ -120,6 +121,7 @@ class LogSetup:
         formatter: LineFormatter,
         handler: logging.Handler,
         sinks: list[Sink],
+        make_access: Callable[[], AccessLog],
     ) -> None:
         self.error = error
         """The logger "palfrey.error"."""
@@ -127,6 +129,7 @@ class LogSetup:
         self._formatter = formatter
         self._handler = handler
         self._sinks = sinks
+        self._make_access = make_access
 
     def after_fork(self, label: str) -> None:
         """Makes the logs a child's own. Call it first thing in the child; `label` is like "worker 1"."""
@@ -140,6 +143,17 @@ class LogSetup:
         self.after_fork(label)
         for sink in self._sinks:
             sink.follow()
+
+    def heed_application(self) -> None:
+        """Call it when the application has been imported, before `access` is handed out.
+
+        Handlers, filters and levels that it has given "palfrey.access" count from here on, as if a log configuration
+        had. Its own dictConfig() has, by its default, disabled every logger that it does not name; ours are not meant.
+        """
+        for name in (ROOT, ERROR, ACCESS):
+            logging.getLogger(name).disabled = False
+        self.access.flush()
+        self.access = self._make_access()
 
     def attach(self, call_later: CallLater) -> None:
         """Gives the logs the calling thread's event loop: access lines are batched, slow readers tried again."""
@@ -227,7 +241,7 @@ def configure(
     Raises ConfigError and then leaves our own logs as they were.
     """
     logging.addLevelName(TRACE, "TRACE")
-    line = compile_format(access_log_format) if access_log_format else None
+    line = line_for(access_log_format) if access_log_format not in (None, "", "uvicorn") else None
     sinks: dict[str | int, Sink] = {}
     try:
         error_sink = _open(errorlog, STDERR, "errorlog", owner, sinks)
@@ -244,12 +258,23 @@ def configure(
         palfrey.setLevel(LEVELS[level or "info"])
 
     colors = _colors(use_colors, access_sink)
-    access = _access_log(access_sink, line, colors=colors, user=user) if access_log else AccessLog.off()
+
+    def make_access() -> AccessLog:
+        return _access_log(access_sink, line, colors=colors, user=user) if access_log else AccessLog.off()
+
+    access = make_access()
     formatter = LineFormatter(colors=_colors(use_colors, error_sink), label=process_label)
     handler = SinkHandler(error_sink, formatter) if ours and error_sink else logging.NullHandler()
     handler.addFilter(_is_not_access)
     palfrey.addHandler(handler)
-    return LogSetup(error=error, access=access, formatter=formatter, handler=handler, sinks=[*sinks.values()])
+    return LogSetup(
+        error=error,
+        access=access,
+        formatter=formatter,
+        handler=handler,
+        sinks=[*sinks.values()],
+        make_access=make_access,
+    )
 
 
 def _open(
@@ -268,11 +293,14 @@ def _access_log(sink: Sink | None, line: Line | None, *, colors: bool, user: boo
     """Records where the user's handlers would get them; else lines, unless the level is against it."""
     logger = logging.getLogger(ACCESS)
     in_file = sink is not None and sink.path is not None
-    if logger.handlers or (user and not in_file and logger.hasHandlers()):
+    theirs = any(_is_not_access not in handler.filters for handler in _handlers(logger))
+    if logger.handlers or (user and not in_file and theirs):
         return AccessLog.to_logger(logger, line)
-    if sink is None or not (in_file or logger.isEnabledFor(logging.INFO)):
+    # The level that was set for all is for the terminal; one that was set for this logger alone holds for a file, too.
+    silenced = logger.level > logging.INFO if in_file else not logger.isEnabledFor(logging.INFO)
+    if sink is None or silenced:
         return AccessLog.off()
-    return AccessLog.to_sink(sink, line or uvicorn_line(colors=colors))
+    return AccessLog.to_sink(sink, line or uvicorn_line(colors=colors), logger if logger.filters else None)
 
 
 def _is_not_access(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from palfrey.asgi.identity import RequestIds
 from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.render import HeadRenderer
 
@@ -87,6 +88,7 @@ class Service:
         "persistent",
         "raw_root_path",
         "renderer",
+        "request_ids",
         "requests",
         "root_path",
         "running",
@@ -133,7 +135,9 @@ class Service:
         """A head no longer than this cannot have a line that is too long."""
         self.limit_body = settings.limit_request_body
         self.limit_concurrency = settings.limit_concurrency
-        self.renderer = HeadRenderer(settings.server_header, settings.date_header, settings.headers)
+        self.request_ids = RequestIds(settings.request_id) if settings.request_id is not None else None
+        unique = self.request_ids.field if self.request_ids is not None else b""
+        self.renderer = HeadRenderer(settings.server_header, settings.date_header, settings.headers, unique)
         self.fields = FieldReader(make_parser(settings.http), settings.header_map)
         self.connections: set[Connection] = set()
         self.running: set[Exchange] = set()

@@ -61,7 +61,7 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         self._lifespan = Lifespan(app, settings.lifespan)
         trusted = None
-        if settings.proxy_headers and settings.forwarded_fields:
+        if settings.proxy_headers:
             trusted = Trusted(settings.forwarded_allow_ips, settings.forwarded_fields)
         self.service = Service(settings, app, self._loop, access, self._lifespan.state, trusted)
         connect = None

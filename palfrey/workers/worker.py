@@ -162,6 +162,7 @@ class Worker:
         assert settings.app is not None
         app = load_app(settings.app, settings.factory, settings.app_dir)
         self._obey_signals(asyncio.get_running_loop())
+        self._logs.heed_application()
         self._logs.attach(asyncio.get_running_loop().call_later)
         serving = Serving(settings, app, self._listeners, self._logs.access, self._tls, self._beat)
         if self._max_requests:

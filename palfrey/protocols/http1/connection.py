@@ -276,6 +276,8 @@ class Http1Connection(Outbound):
         self._remaining = length
         self.phase = HELD if not length else CHUNKS if length == CHUNKED else CONTENT
         exchange = Exchange(self, service.application(), scope, frame.expects_continue, monotonic())
+        if service.request_ids is not None:
+            service.request_ids.give(exchange, self.trusted is not None)
         self.exchange = exchange
         if not length:
             exchange.feed_eof()

@@ -53,10 +53,22 @@ def encode_line(name: bytes, value: bytes) -> bytes:
 class HeadRenderer:
     """Renders heads with a worker's default fields. `tick` keeps the date; nothing else here knows the time."""
 
-    __slots__ = ("_date_wanted", "_defaults", "_defaults_text", "_lines", "_own", "_server", "_special_names")
+    __slots__ = (
+        "_date_wanted",
+        "_defaults",
+        "_defaults_text",
+        "_lines",
+        "_own",
+        "_server",
+        "_special_names",
+        "_unique",
+    )
 
-    def __init__(self, server: bool, date: bool, headers: Iterable[tuple[str, str]]) -> None:
-        """`server` and `date`: whether those default fields are sent; `headers`: further ones, latin-1 text."""
+    def __init__(self, server: bool, date: bool, headers: Iterable[tuple[str, str]], unique: bytes = b"") -> None:
+        """`server` and `date`: whether those default fields are sent; `headers`: further ones, latin-1 text.
+
+        `unique` names a field that never has the same value twice, and is not remembered therefore.
+        """
         own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         if server and not any(name == b"server" for name, _ in own):
             own.insert(0, (b"server", b"palfrey"))
@@ -68,6 +80,7 @@ class HeadRenderer:
             b"keep-alive",
             b"transfer-encoding",
         }
+        self._unique = unique
         self._lines: dict[Header, bytes] = {}
         self._defaults: dict[bytes, bytes] = {}
         self._defaults_text = b""
@@ -135,7 +148,7 @@ class HeadRenderer:
 
     def _remember(self, name: bytes, value: bytes) -> bytes:
         line = encode_line(name, value)
-        if len(value) <= CACHED_LENGTH:
+        if len(value) <= CACHED_LENGTH and name != self._unique:
             if len(self._lines) >= CACHED_LINES:
                 self._lines.clear()
             self._lines[name, value] = line

@@ -9,6 +9,7 @@ from palfrey.asgi.request import Request
 
 def request(**scope) -> Request:
     made = Request()
+    made.id_field = None
     made.scope = {
         "method": "GET",
         "http_version": "1.1",

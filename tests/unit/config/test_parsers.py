@@ -257,3 +257,10 @@ def test_no_parser_raises_anything_but_value_error(row: object, value: object) -
             assert parser.read(found) == found, "what a parser returns, it accepts"
     assert reason
     assert "\n" not in reason
+
+
+@pytest.mark.parametrize("value", ["", "x request", "x:y", "é", 3, None])
+def test_field_name_refuses(value: object) -> None:
+    assert parsers.field_name.read(" X-Request-ID ") == "x-request-id"
+    with pytest.raises(ValueError, match="must be the name of a header"):
+        parsers.field_name.read(value)

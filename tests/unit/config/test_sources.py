@@ -194,7 +194,7 @@ def test_every_plain_setting_is_read_from_its_variable(try_: Try, tmp_path: Path
     special = {"worker_class": "asgi", "raw_env": "A=1", "headers": "X-A: 1", "user": str(os.geteuid())}
     special |= {"group": str(os.getegid()), "socket_owner": "0", "env_file": "file", "limit_request_line": "99"}
     special |= {"limit_request_field_size": "99", "limit_request_head": "999", "ssl_cert_reqs": "1"}
-    special |= {"forwarded_allow_ips": "*", "forwarded_fields": "forwarded"}
+    special |= {"forwarded_allow_ips": "*", "forwarded_fields": "forwarded", "request_id": "x-id"}
     for row in ROWS.values():
         if not row.env or row.name.startswith("ssl_"):
             continue

@@ -13,7 +13,8 @@ import pytest
 
 from palfrey.observe import access as module
 from palfrey.observe.access import AccessLog
-from palfrey.observe.formats import compile_format, uvicorn_line
+from palfrey.observe.atoms import compile_format
+from palfrey.observe.formats import uvicorn_line
 from palfrey.observe.sink import Sink
 
 
@@ -25,6 +26,9 @@ def facts(**changes: Any) -> Any:
             "target": b"/path?query",
             "http_version": "1.1",
             "status": 200,
+            "body_bytes": 5,
+            "started": 0.0,
+            "request_id": "",
             **changes,
         }
     )

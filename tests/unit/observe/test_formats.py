@@ -1,8 +1,9 @@
-"""Formats: uvicorn's look, every atom, and that no request can forge a line."""
+"""Formats: uvicorn's look, combined, JSON, every atom, and that no request can forge a line."""
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import time
@@ -14,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palfrey.errors import ConfigError
-from palfrey.observe import formats
-from palfrey.observe.formats import ATOMS, MEMO_ENTRIES, compile_format, uvicorn_line
-
-COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+from palfrey.observe import facts as module
+from palfrey.observe.atoms import ATOMS, compile_format
+from palfrey.observe.facts import MEMO_ENTRIES, MEMO_LENGTH, escape, fields_of, time_stamp
+from palfrey.observe.formats import COMBINED, combined_line, json_line, line_for, uvicorn_line
 
 
 def facts(**changes: Any) -> Any:
@@ -30,6 +31,7 @@ def facts(**changes: Any) -> Any:
             "status": 200,
             "body_bytes": 13,
             "started": 10.0,
+            "request_id": "",
             "request_headers": [(b"host", b"example.org"), (b"user-agent", b"curl/8"), (b"referer", b"http://a/")],
             "response_headers": [(b"Content-Type", b"text/plain"), (b"x-one", b"1")],
             **changes,
@@ -75,7 +77,7 @@ class TestUvicornLook:
             line(facts(client=("10.0.0.1", number), method=f"M{number}", status=number), 0.0)
             line(facts(client=("h" * 5000, number)), 0.0)
         assert all(0 < len(memo) <= MEMO_ENTRIES for memo in memos)
-        assert all(len(text) <= formats.MEMO_LENGTH for memo in memos for text in memo.values())
+        assert all(len(text) <= MEMO_LENGTH for memo in memos for text in memo.values())
 
 
 class TestAtoms:
@@ -107,6 +109,7 @@ class TestAtoms:
             ("{x-none}o", "-"),
             ("{PALFREY_TEST}e", "value"),
             ("{PALFREY_NONE}e", "-"),
+            ("request_id", "-"),
             ("{REMOTE_ADDR}e", "127.0.0.1"),
             ("{HTTP_USER_AGENT}e", "curl/8"),
         ],
@@ -121,10 +124,10 @@ class TestAtoms:
         time.tzset()
         try:
             monkeypatch.setattr(time, "time", lambda: 1_795_156_800.9)
-            stamp = formats._time_stamp()
-            assert [stamp(facts(), 0.0) for _ in range(2)] == ["[20/Nov/2026:08:40:00 +0200]"] * 2
+            stamp = time_stamp()
+            assert [stamp() for _ in range(2)] == ["[20/Nov/2026:08:40:00 +0200]"] * 2
             monkeypatch.setattr(time, "time", lambda: 1_795_156_801.0)
-            assert stamp(facts(), 0.0) == "[20/Nov/2026:08:40:01 +0200]"
+            assert stamp() == "[20/Nov/2026:08:40:01 +0200]"
         finally:
             monkeypatch.undo()
             time.tzset()
@@ -141,15 +144,18 @@ class TestAtoms:
         ],
     )
     def test_user(self, credentials: bytes, user: str) -> None:
-        assert ATOMS["u"](facts(request_headers=[(b"authorization", credentials)]), 0.0) == user
+        login = facts(request_headers=[(b"authorization", credentials)])
+        assert compile_format("%(u)s")(login, 0.0) == user
+        assert f" - {user} [" in combined_line()(login, 0.0)
 
     def test_the_rest(self) -> None:
-        assert ATOMS["b"](facts(body_bytes=0), 0.0) == "-"
-        assert ATOMS["B"](facts(body_bytes=0), 0.0) == "0"
-        assert ATOMS["h"](facts(client=None), 0.0) == "-"
-        assert ATOMS["h"](facts(client=("", None)), 0.0) == "-"
-        assert ATOMS["q"](facts(target=b"/"), 0.0) == ""
-        assert ATOMS["D"](facts(), 9.0) == "0"
+        assert ATOMS["b"](facts(body_bytes=0), 0.0, {}) == "-"
+        assert ATOMS["B"](facts(body_bytes=0), 0.0, {}) == "0"
+        assert ATOMS["h"](facts(client=None), 0.0, {}) == "-"
+        assert ATOMS["h"](facts(client=("", None)), 0.0, {}) == "-"
+        assert ATOMS["q"](facts(target=b"/"), 0.0, {}) == ""
+        assert ATOMS["D"](facts(), 9.0, {}) == "0"
+        assert ATOMS["request_id"](facts(request_id="abc"), 9.0, {}) == "abc"
         twice = facts(request_headers=[(b"x-forwarded-for", b"a"), (b"x-forwarded-for", b"b")])
         assert compile_format("%({x-forwarded-for}i)s")(twice, 0.0) == "a, b"
 
@@ -157,9 +163,9 @@ class TestAtoms:
         assert compile_format("100%% é %(s)5s|%(m)-5s|%(r).3s")(facts(), 0.0) == "100% é   200|GET  |GET"
         assert compile_format("plain %%")(facts(), 0.0) == "plain %"
 
-    def test_combined(self) -> None:
-        pattern = r'^127\.0\.0\.1 - - \[[^]]+\] "GET /path\?query HTTP/1\.1" 200 13 "http://a/" "curl/8"$'
-        assert re.match(pattern, compile_format(COMBINED)(facts(), 0.0))
+    def test_fields_are_joined(self) -> None:
+        assert fields_of([(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"a", b"")]) == {b"a": b"1, 3, ", b"b": b"2"}
+        assert fields_of([]) == {}
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -177,6 +183,67 @@ class TestAtoms:
         with pytest.raises(ConfigError, match=f"^access_log_format: .*{message}") as caught:
             compile_format(text)
         assert "\n" not in str(caught.value)
+
+
+class TestNamed:
+    def test_names_and_other_formats(self) -> None:
+        assert line_for("uvicorn")(facts(), 0.0) == uvicorn_line()(facts(), 0.0)
+        assert line_for("%(m)s")(facts(), 0.0) == "GET"
+        assert json.loads(line_for("json")(facts(), 0.0))["status"] == 200
+        with pytest.raises(
+            ConfigError, match=r"^access_log_format: there is no format 'jason'; known are uvicorn, combined"
+        ):
+            line_for("jason")
+        with pytest.raises(ConfigError, match=r"^access_log_format: there is no atom"):
+            line_for("%(x)s")
+
+    def test_combined(self) -> None:
+        pattern = r'^127\.0\.0\.1 - - \[[^]]+\] "GET /path\?query HTTP/1\.1" 200 13 "http://a/" "curl/8"$'
+        for line in (line_for("combined"), line_for(COMBINED), compile_format(COMBINED)):
+            assert re.match(pattern, line(facts(), 0.0))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"client": None, "body_bytes": 0, "request_headers": []},
+            {"client": ("", None), "target": b'/\xff"', "status": 999, "http_version": "2"},
+            {"request_headers": [(b"user-agent", b"a"), (b"user-agent", b""), (b"referer", b"")]},
+        ],
+    )
+    def test_combined_is_what_its_atoms_say(self, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module.time, "time", lambda: 1_795_156_800.9)
+        assert combined_line()(facts(**changes), 11.0) == compile_format(COMBINED)(facts(**changes), 11.0)
+
+    def test_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "time", lambda: 1_795_156_800.9876)
+        assert json.loads(json_line()(facts(request_id="abc"), 11.2345674)) == {
+            "time": "2026-11-20T06:40:00.987Z",
+            "client": "127.0.0.1",
+            "client_port": 53412,
+            "method": "GET",
+            "target": "/path?query",
+            "version": "1.1",
+            "status": 200,
+            "bytes": 13,
+            "duration": 1.234567,
+            "request_id": "abc",
+            "host": "example.org",
+            "referer": "http://a/",
+            "user_agent": "curl/8",
+        }
+
+    def test_json_of_nothing(self) -> None:
+        found = json.loads(json_line()(facts(client=None, request_headers=[]), 9.0))
+        assert {name for name, value in found.items() if value is None} == {
+            *("client", "client_port", "request_id", "host", "referer", "user_agent")
+        }
+        assert found["duration"] == 0
+        assert json.loads(json_line()(facts(client=("/run/c.sock", None)), 9.0))["client"] == "/run/c.sock"
+
+    def test_json_shows_utf8_and_escapes_other_bytes(self) -> None:
+        found = json.loads(json_line()(facts(request_headers=[(b"user-agent", "é".encode() + b"\xff")]), 9.0))
+        assert found["user_agent"] == "é\\xff"
 
 
 BYTES = st.binary(max_size=60) | st.sampled_from(
@@ -200,7 +267,8 @@ class TestInjection:
             request_headers=headers,
             response_headers=[(b"x", value)],
         )
-        for line in (uvicorn_line(), compile_format(COMBINED + '"%(U)s" "%(q)s" "%(m)s" "%({x}i)s" "%({x}o)s"')):
+        atoms = compile_format(COMBINED + '"%(U)s" "%(q)s" "%(m)s" "%({x}i)s" "%({x}o)s"')
+        for line in (uvicorn_line(), combined_line(), atoms):
             text = line(evil, 11.0)
             assert text.isascii()
             assert text.isprintable()
@@ -208,7 +276,22 @@ class TestInjection:
             assert text.count('"') == line(facts(), 11.0).count('"')
 
     @settings(deadline=None)  # a busy machine is no failure
+    @given(target=BYTES, value=BYTES, method=TEXT, host=TEXT, version=TEXT)
+    def test_json_is_one_line_of_valid_json_whatever_is_sent(
+        self, target: bytes, value: bytes, method: str, host: str, version: str
+    ) -> None:
+        headers = [(b"host", value), (b"referer", value), (b"user-agent", value)]
+        evil = facts(target=target, method=method, client=(host, 1), http_version=version, request_headers=headers)
+        text = json_line()(evil, 11.0)
+        assert text.isascii()
+        assert text.isprintable()
+        found = json.loads(text)
+        assert found["user_agent"] == value.decode("utf-8", "backslashreplace")
+        assert found["target"] == target.decode("utf-8", "backslashreplace")
+        assert list(found) == list(json.loads(json_line()(facts(), 11.0)))
+
+    @settings(deadline=None)  # a busy machine is no failure
     @given(data=st.binary())
     def test_escaping_can_be_undone(self, data: bytes) -> None:
-        text = formats.escape(data)
+        text = escape(data)
         assert text.encode("ascii").decode("unicode_escape").encode("latin-1") == data

@@ -26,6 +26,7 @@ FACTS: Any = SimpleNamespace(
     status=200,
     body_bytes=5,
     started=1.0,
+    request_id="abc",
     request_headers=[],
     response_headers=[],
 )
@@ -255,6 +256,13 @@ class TestUserConfiguration:
         setup().access.log(FACTS, 2.0)
         assert len(Recorder.records) == 1
 
+    def test_records_carry_more_than_their_arguments(self, setup: Setup) -> None:
+        setup(log_config=recorder(ACCESS)).access.log(FACTS, 2.5)
+        record = Recorder.records[0]
+        names = ("client_addr", "method", "target", "status", "body_bytes", "duration", "request_id")
+        found = {name: getattr(record, name) for name in names}
+        assert found == dict(zip(names, ("127.0.0.1:5000", "GET", "/a?b=1", 200, 5, 1.5, "abc"), strict=True))
+
     def test_json_yaml_and_ini(self, setup: Setup, tmp_path: Path) -> None:
         config = recorder(ERROR)
         config["handlers"]["rec"]["()"] = f"{__name__}.Recorder"
@@ -312,6 +320,86 @@ class TestUserConfiguration:
         logs = setup(log_config={"version": 1, "disable_existing_loggers": True}, process_label="")
         logs.error.info("hello")
         assert (tmp_path / "error.log").read_text() == "INFO:     hello\n"
+
+
+class TestApplication:
+    """What an application does to our loggers when it is imported."""
+
+    def test_its_handler_gets_records(self, setup: Setup, tmp_path: Path) -> None:
+        logs = setup()
+        logs.access.log(FACTS, 2.0)
+        logging.getLogger(ACCESS).addHandler(Recorder())
+        logs.heed_application()
+        logs.access.log(FACTS, 2.0)
+        assert [record.getMessage() for record in Recorder.records] == ['127.0.0.1:5000 - "GET /a?b=1 HTTP/1.1" 200']
+        assert (tmp_path / "access.log").read_text() == LINE
+
+    def test_its_filter_is_asked(self, setup: Setup, tmp_path: Path) -> None:
+        asked: list[object] = []
+
+        def probe(record: logging.LogRecord) -> bool:
+            assert record.args is not None
+            asked.append(record.args[2])  # type: ignore[index]
+            return "/health" not in record.getMessage()
+
+        logs = setup()
+        logging.getLogger(ACCESS).addFilter(probe)
+        try:
+            logs.heed_application()
+            for target in (b"/health", b"/a?b=1"):
+                logs.access.log(SimpleNamespace(**{**vars(FACTS), "target": target}), 2.0)
+        finally:
+            logging.getLogger(ACCESS).removeFilter(probe)
+        assert asked == ["/health", "/a?b=1"]
+        assert (tmp_path / "access.log").read_text() == LINE
+        logs.heed_application()
+        logs.access.log(FACTS, 2.0)
+        assert len(asked) == 2
+
+    def test_a_filter_that_fails_loses_no_line(self, setup: Setup, tmp_path: Path) -> None:
+        def broken(record: logging.LogRecord) -> bool:
+            raise KeyError("path")
+
+        logs = setup()
+        logging.getLogger(ACCESS).addFilter(broken)
+        try:
+            logs.heed_application()
+            logs.access.log(FACTS, 2.0)
+        finally:
+            logging.getLogger(ACCESS).removeFilter(broken)
+        assert logs.access.failures == 1
+        assert (tmp_path / "access.log").read_text() == LINE
+
+    def test_its_level_holds(self, setup: Setup, tmp_path: Path) -> None:
+        logs = setup()
+        logging.getLogger(ACCESS).setLevel("WARNING")
+        logs.heed_application()
+        assert not logs.access.enabled
+
+    def test_its_dict_config_does_not_silence_us(self, setup: Setup, tmp_path: Path) -> None:
+        import logging.config
+
+        logs = setup(process_label="")
+        logging.config.dictConfig({"version": 1})
+        assert logs.error.disabled
+        logs.heed_application()
+        logs.error.info("hello")
+        logs.access.log(FACTS, 2.0)
+        assert (tmp_path / "error.log").read_text() == "INFO:     hello\n"
+        assert (tmp_path / "access.log").read_text() == LINE
+
+    def test_lines_that_wait_are_not_lost(self, setup: Setup, tmp_path: Path) -> None:
+        logs = setup()
+        logs.attach(lambda delay, callback: None)
+        logs.access.log(FACTS, 2.0)
+        logs.heed_application()
+        assert (tmp_path / "access.log").read_text() == LINE
+
+    def test_without_an_access_log_there_stays_none(self, setup: Setup) -> None:
+        logs = setup(access_log=False)
+        logging.getLogger(ACCESS).addHandler(Recorder())
+        logs.heed_application()
+        assert not logs.access.enabled
 
 
 class TestLife:
