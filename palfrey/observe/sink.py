@@ -238,6 +238,8 @@ class Sink:
         if self._pending:
             taken = self._push(self._pending)
             del self._pending[:taken]
+            if taken:  # the reader is back: what is left, a pipe's worth at a time, must not wait for long
+                self._delay = RETRY_FIRST
         if self._dropped and len(self._pending) <= KEEP // 2 and self._fd >= 0:
             lines = "log line was" if self._dropped == 1 else "log lines were"
             why = f"{self.name}: {self._error}" if self._error else f"the reader of {self.name} is too slow"

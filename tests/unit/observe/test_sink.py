@@ -258,6 +258,20 @@ class TestTimer:
         assert received + drain(pipe[0]) == LINE * 2001
         sink.close()
 
+    def test_a_reader_that_is_back_is_not_kept_waiting(self, pipe: tuple[int, int]) -> None:
+        asked: list[tuple[float, Callable[[], None]]] = []
+        sink = Sink.standard(pipe[1])
+        sink.attach(lambda delay, callback: asked.append((delay, callback)))
+        for _ in range(8000):
+            sink.write(LINE)
+        for _ in range(10):
+            asked[-1][1]()
+        assert asked[-1][0] == sinks.RETRY_LAST
+        drain(pipe[0])
+        asked[-1][1]()
+        assert asked[-1][0] == sinks.RETRY_FIRST, "a pipe's worth has gone and more is left"
+        sink.close(0)
+
     def test_other_threads_leave_the_loop_alone(self, pipe: tuple[int, int]) -> None:
         asked: list[object] = []
         sink = Sink.standard(pipe[1])
