@@ -1,93 +1,126 @@
-"""`scripts/bench hello`: Palfrey against uvicorn, in one run.
+"""`scripts/bench`: measures Palfrey against other servers, and renders what was measured.
 
-The servers are started in turn on one core, the load generator runs on another, and rounds alternate between the
-servers, so that a busy neighbour disturbs both alike. Printed are every round, the medians, and the ratio of the
-medians, which is the only figure that carries from one machine to the next.
+    scripts/bench hello tls               two scenarios, printed
+    scripts/bench all --rounds 5          every scenario, kept as JSON in benchmarks/results
+    scripts/bench report [FILE ...]       docs/benchmarks.md and its figures from the newest run of each Python
+
+Only ratios carry from one machine to the next.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
-import sys
+import datetime
 import tempfile
+from pathlib import Path
 
-from benchmarks.load import Load, generator, load
-from benchmarks.servers import SERVERS, describe, installed, serving
-
-SCENARIOS: dict[str, tuple[str, bool]] = {
-    "hello": ("hello:app", False),
-    "hello-log": ("hello:app", True),
-}
-"""name -> (application, whether the access log is on, to a file)."""
+from benchmarks import load
+from benchmarks.cores import choose
+from benchmarks.figures import figure, ratio, servers_of
+from benchmarks.machine import machine, python_series, versions
+from benchmarks.report import write
+from benchmarks.results import FOLDER, Round, Run, newest
+from benchmarks.running import Plan, measure
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.servers import CONTESTANTS, installed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("scenario", choices=sorted(SCENARIOS), nargs="?", default="hello")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds for each server (default 7)")
-    parser.add_argument("--seconds", type=int, default=4, help="seconds of load in a round (default 4)")
-    parser.add_argument("--connections", type=int, default=64, help="keep-alive connections (default 64)")
-    parser.add_argument("--servers", default=",".join(SERVERS), help="which, comma-separated; the first is compared")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = ", ".join(SCENARIOS)
+    parser.add_argument("what", nargs="*", default=["hello"], help=f"all, report, or scenarios of: {what}")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds for each server (default 5)")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds of load in a round (default 3)")
+    parser.add_argument("--connections", type=int, default=64, help="connections at a time (default 64)")
+    parser.add_argument("--servers", help=f"which, comma-separated, of: {','.join(CONTESTANTS)}")
+    parser.add_argument("--json", type=Path, help="keep the run in this file (default for all: benchmarks/results)")
     options = parser.parse_args()
-    names = options.servers.split(",")
-    missing = [name for name in names if not installed(name)]
+    if options.what[0] == "report":
+        _report([Path(each) for each in options.what[1:]])
+        return
+    names = list(SCENARIOS) if options.what == ["all"] else options.what
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(unknown)}; there are {what}")
+    _measure(options, names)
+
+
+def _report(paths: list[Path]) -> None:
+    runs = newest(paths or sorted(FOLDER.glob("*.json")))
+    if not runs:
+        raise SystemExit("nothing has been measured yet: `scripts/bench all`")
+    for path in write(runs):
+        print(path)
+
+
+def _measure(options: argparse.Namespace, names: list[str]) -> None:
+    load.require()
+    wanted = options.servers.split(",") if options.servers else list(CONTESTANTS)
+    missing = [name for name in wanted if name not in CONTESTANTS or not installed(name)]
     if missing:
-        raise SystemExit(f"not installed beside {sys.executable}: {', '.join(missing)}")
-    server_core, load_core = _cores()
-    _introduce(names, server_core, load_core)
-    rounds = _run(options, names, server_core, load_core)
-    _conclude(names, rounds)
+        raise SystemExit(f"not installed (or not known): {', '.join(missing)}; see --servers, scripts/env bench")
+    plan = Plan(options.rounds, options.seconds, options.connections, choose())
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    run = Run(
+        started=started,
+        python=python_series(),
+        machine=machine(),
+        versions=versions(),
+        seconds=plan.seconds,
+        connections=plan.connections,
+    )
+    keep = options.json or (run.default_path() if options.what == ["all"] else None)
+    _introduce(run, plan)
+
+    def report(done: Round) -> None:
+        run.rounds.append(done)
+        print(_line(done), flush=True)
+        if keep is not None:
+            run.save(keep)
+
+    with tempfile.TemporaryDirectory(prefix="palfrey-bench-") as folder:
+        for name in names:
+            scenario = SCENARIOS[name]
+            print(f"\n{scenario.title}")
+            measure(scenario, [each for each in scenario.contestants if each in wanted], plan, Path(folder), report)
+            _conclude(run, name)
+    if keep is not None:
+        print(f"\nkept in {keep}")
 
 
-def _cores() -> tuple[int | None, int | None]:
-    """One core for the server and another for the load; None where the system cannot pin or has only one."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
-
-
-def _introduce(names: list[str], server_core: int | None, load_core: int | None) -> None:
-    print(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load by {generator()}")
-    print(", ".join(describe(name) for name in [*names, "uvloop", "httptools"]))
+def _introduce(run: Run, plan: Plan) -> None:
+    print(", ".join(run.machine.values()))
+    print(", ".join(f"{name} {number}" for name, number in run.versions.items() if number))
+    server_core, load_core = plan.cores
     if server_core is None:
         print("the processes cannot be pinned here: server and load share the cores, and the ratio says less")
     else:
         print(f"server on core {server_core}, load on core {load_core}")
 
 
-def _run(
-    options: argparse.Namespace, names: list[str], server_core: int | None, load_core: int | None
-) -> dict[str, list[Load]]:
-    app, logged = SCENARIOS[options.scenario]
-    rounds: dict[str, list[Load]] = {name: [] for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        for turn in range(options.rounds):
-            for name in names:
-                log = os.path.join(folder, f"{name}.log") if logged else None
-                with serving(name, app, server_core, log) as url:
-                    load(url, options.connections, 1, load_core)  # warm-up, not counted
-                    measured = load(url, options.connections, options.seconds, load_core)
-                if log is not None and not os.path.getsize(log):
-                    raise SystemExit(f"{name} wrote no access log: the scenario would measure something else")
-                rounds[name].append(measured)
-                errors = f", {measured.errors} ERRORS" if measured.errors else ""
-                print(
-                    f"round {turn + 1}  {name:10} {measured.rate:10,.0f}/s  p99 {measured.p99:6.2f} ms{errors}",
-                    flush=True,
-                )
-    return rounds
+def _line(done: Round) -> str:
+    errors = f"  {done.errors} ERRORS" if done.errors else ""
+    return (
+        f"round {done.turn + 1}  {done.server:13} {done.rate:10,.0f}/s  p99 {done.p99:6.2f} ms  "
+        f"{done.cpu:6.2f} us of processor time  others {done.others:4.0%}{errors}"
+    )
 
 
-def _conclude(names: list[str], rounds: dict[str, list[Load]]) -> None:
-    medians = {name: statistics.median(one.rate for one in rounds[name]) for name in names}
-    print()
-    for name in names:
-        errors = sum(one.errors for one in rounds[name])
-        print(f"{name:10} median {medians[name]:10,.0f}/s, errors {errors}")
-    for name in names[1:]:
-        print(f"{names[0]} / {name}: {medians[names[0]] / medians[name]:.2f}")
+def _conclude(run: Run, scenario: str) -> None:
+    servers = servers_of(run, scenario)
+    ours = run.of(scenario, servers[0]) if servers else []
+    for name in servers:
+        found = figure(run.of(scenario, name))
+        compared = ratio(ours, run.of(scenario, name))
+        if found is None or compared is None:
+            continue
+        flags = f"  ({'; '.join(found.flags)})" if found.flags else ""
+        print(
+            f"{name:13} median {found.rate:10,.0f}/s  {servers[0]} / it: {compared.value:5.2f} "
+            f"({compared.low:.2f} to {compared.high:.2f}), by processor time {compared.by_cpu:5.2f}{flags}"
+        )
 
 
 if __name__ == "__main__":

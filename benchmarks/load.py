@@ -1,71 +1,89 @@
-"""The load generator: wrk, or h2load over HTTP/1.1 where wrk is missing. Both are C and outrun any Python server."""
+"""The load generator: wrk, which is C and outruns any Python server from one core."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.servers import pin
+from benchmarks.cores import pin
+
+if TYPE_CHECKING:
+    from benchmarks.scenarios import Scenario
+
+POST = Path(__file__).with_name("post.lua")
+_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one run measured."""
+    """What one run of the generator measured."""
 
     rate: float
     """Responses a second."""
+    requests: int
+    """Responses in all."""
     errors: int
-    """Requests without a 2xx answer: refused, cut, timed out, or another status."""
+    """Requests without a 2xx or 3xx answer: refused, cut, timed out, or another status."""
+    p50: float
+    """Milliseconds."""
     p99: float
-    """Milliseconds; 0 where the generator does not tell."""
+    busy: float = 0.0
+    """The share of its core that the generator used, 0 to 1: near 1 it was the limit, not the server."""
 
 
-def generator() -> str:
-    """The generator at hand. Ends the program, saying what to install, when there is none."""
-    for name in ("wrk", "h2load"):
-        if shutil.which(name):
-            return name
-    raise SystemExit("the benchmark needs wrk (Debian and Homebrew: package wrk) or h2load (nghttp2-client)")
+def require() -> None:
+    """Ends the program, saying what to install, when there is no generator."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("the benchmarks need wrk: install your system's package of that name")
 
 
-def load(url: str, connections: int, seconds: int, core: int | None) -> Load:
-    """Loads `url` for so long over so many keep-alive connections, from one core."""
-    run = {"wrk": _wrk, "h2load": _h2load}[generator()]
-    return run(url, connections, seconds, core)
-
-
-def _output(command: list[str], seconds: int, core: int | None) -> str:
+def load(url: str, scenario: Scenario, connections: int, seconds: int, core: int | None) -> Load:
+    """Loads `url` as the scenario asks for, so long over so many connections, from one core."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    for name, value in scenario.headers:
+        command += ["-H", f"{name}: {value}"]
+    if scenario.method == "POST":
+        command += ["-s", str(POST)]
+    before, started = os.times(), time.monotonic()
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=seconds + 30, check=True, preexec_fn=lambda: pin(core)
+        [*command, url], capture_output=True, text=True, timeout=seconds + 30, check=False, preexec_fn=lambda: pin(core)
     )
-    return done.stdout
+    after, wall = os.times(), time.monotonic() - started
+    if done.returncode:
+        raise SystemExit(f"wrk failed:\n{done.stdout}{done.stderr}")
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return read(done.stdout, used / wall)
 
 
-def _wrk(url: str, connections: int, seconds: int, core: int | None) -> Load:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url]
-    text = _output(command, seconds, core)
-    rate = float(_found(r"Requests/sec:\s+([\d.]+)", text))
+def read(text: str, busy: float = 0.0) -> Load:
+    """wrk's report -> figures. Ends the program where it is not understood."""
     sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     errors = sum(int(count) for count in sockets.groups()) if sockets else 0
     statuses = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     errors += int(statuses[1]) if statuses else 0
-    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", text)
-    scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-    return Load(rate, errors, float(p99[1]) * scale[p99[2]] if p99 else 0.0)
+    return Load(
+        rate=float(_found(r"Requests/sec:\s+([\d.]+)", text)),
+        requests=int(_found(r"(\d+) requests in ", text)),
+        errors=errors,
+        p50=_percentile(50, text),
+        p99=_percentile(99, text),
+        busy=busy,
+    )
 
 
-def _h2load(url: str, connections: int, seconds: int, core: int | None) -> Load:
-    command = ["h2load", "--h1", "-t1", f"-c{connections}", f"-D{seconds}", url]
-    text = _output(command, seconds, core)
-    rate = float(_found(r"finished in [^,]+, ([\d.]+) req/s", text))
-    failed = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", text)
-    return Load(rate, sum(int(count) for count in failed.groups()) if failed else 0, 0.0)
+def _percentile(which: int, text: str) -> float:
+    found = re.search(rf"^\s+{which}%\s+([\d.]+)(us|ms|s|m)$", text, re.MULTILINE)
+    return float(found[1]) * _MILLISECONDS[found[2]] if found else 0.0
 
 
 def _found(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     if match is None:
-        raise SystemExit(f"the load generator's output is not understood:\n{text}")
+        raise SystemExit(f"wrk's output is not understood:\n{text}")
     return match[1]

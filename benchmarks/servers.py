@@ -1,46 +1,140 @@
-"""The servers that are compared: one row each, and how to start and stop any of them.
+"""The contestants: one row each, and how to start and stop any of them.
 
-A server is started pinned to one core, waited for until it answers, and stopped by its process id.
+Every server runs with its own defaults, one worker process, and uvloop where it can; what differs from that stands in
+its row's command. It is started pinned to one core, asked for the scenario's answer until it gives it, and stopped by
+its process id with all that it started.
 """
 
 from __future__ import annotations
 
+import http.client
 import os
+import shutil
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks import nginx
+from benchmarks.cores import pin
+from benchmarks.machine import package_version
+from benchmarks.scenarios import Scenario
 
 APPS = Path(__file__).parent / "apps"
 START_WITHIN = 20.0
-"""Seconds for a server to answer its first request."""
+"""Seconds for a server to give its first answer."""
+STOP_WITHIN = 15.0
 
-SERVERS: dict[str, tuple[str, ...]] = {
-    "palfrey": ("palfrey", "{app}", "--app-dir", str(APPS), "--port", "{port}", "--log-level", "{level}", "{log}"),
-    "uvicorn": ("uvicorn", "{app}", "--app-dir", str(APPS), "--port", "{port}", "--log-level", "{level}", "{log}"),
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a contestant is to do."""
+
+    scenario: Scenario
+    port: int
+    folder: Path
+    """The round's own, removed after it."""
+    log: Path | None = None
+    """Where its access log goes; None for no access log."""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}/"
+
+    def tls(self, certificate: str, key: str) -> list[str]:
+        """The words that name the certificate and key by these options."""
+        return [certificate, str(self.certificate), key, str(self.key)] if self.certificate else []
+
+
+Command = Callable[[Wanted], list[str]]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row. `package` is the distribution that has to be installed; "" for a program of the system."""
+
+    title: str
+    package: str
+    command: Command
+    floor: bool = False
+
+
+def _module(name: str, *words: str) -> list[str]:
+    return [sys.executable, "-m", name, *words]
+
+
+def _palfrey(wanted: Wanted) -> list[str]:
+    log = ["--access-logfile", str(wanted.log)] if wanted.log else ["--no-access-log"]
+    tls = wanted.tls("--ssl-certfile", "--ssl-keyfile")
+    return _module("palfrey", wanted.scenario.app, "--port", str(wanted.port), "--log-level", "warning", *log, *tls)
+
+
+def _palfrey_quiet(wanted: Wanted) -> list[str]:
+    return _module(
+        "palfrey", wanted.scenario.app, "--port", str(wanted.port), "--log-level", "warning", "--no-access-log"
+    )
+
+
+def _uvicorn(wanted: Wanted) -> list[str]:
+    # Its access log goes to stdout, which is the file then.
+    log = ["--log-level", "info"] if wanted.log else ["--no-access-log", "--log-level", "warning"]
+    tls = wanted.tls("--ssl-certfile", "--ssl-keyfile")
+    return _module("uvicorn", wanted.scenario.app, "--port", str(wanted.port), *log, *tls)
+
+
+def _granian(wanted: Wanted) -> list[str]:
+    # Its access log goes to stdout, too. HTTP/1 alone is its faster way.
+    log = ["--access-log", "--log-level", "info"] if wanted.log else ["--no-access-log", "--log-level", "warning"]
+    tls = wanted.tls("--ssl-certificate", "--ssl-keyfile")
+    fixed = ["--interface", "asgi", "--workers", "1", "--http", "1", "--loop", "uvloop"]
+    return _module("granian", *fixed, "--port", str(wanted.port), *log, *tls, wanted.scenario.app)
+
+
+def _gunicorn(wanted: Wanted) -> list[str]:
+    log = ["--access-logfile", str(wanted.log)] if wanted.log else []
+    tls = wanted.tls("--certfile", "--keyfile")
+    fixed = ["-k", "asgi", "-w", "1", "--log-level", "warning", "--no-control-socket"]
+    return _module("gunicorn", *fixed, "-b", f"127.0.0.1:{wanted.port}", *log, *tls, wanted.scenario.app)
+
+
+def _hypercorn(wanted: Wanted) -> list[str]:
+    log = ["--access-logfile", str(wanted.log)] if wanted.log else []
+    tls = wanted.tls("--certfile", "--keyfile")
+    fixed = ["-k", "uvloop", "-w", "1", "--log-level", "info" if wanted.log else "warning"]
+    return _module("hypercorn", *fixed, "-b", f"127.0.0.1:{wanted.port}", *log, *tls, wanted.scenario.app)
+
+
+def _constant(wanted: Wanted) -> list[str]:
+    close = ["--close"] if wanted.scenario.close else []
+    tls = wanted.tls("--certificate", "--key")
+    size = str(len(wanted.scenario.answer))
+    return _module("benchmarks.floor", "--port", str(wanted.port), "--bytes", size, *close, *tls)
+
+
+CONTESTANTS: dict[str, Contestant] = {
+    "palfrey": Contestant("Palfrey", "palfrey", _palfrey),
+    "palfrey-quiet": Contestant("Palfrey, log off", "palfrey", _palfrey_quiet),
+    "uvicorn": Contestant("uvicorn", "uvicorn", _uvicorn),
+    "granian": Contestant("granian", "granian", _granian),
+    "gunicorn": Contestant("gunicorn -k asgi", "gunicorn", _gunicorn),
+    "hypercorn": Contestant("hypercorn", "hypercorn", _hypercorn),
+    "constant": Contestant("uvloop, constant write", "uvloop", _constant, floor=True),
+    "nginx": Contestant("nginx", "", nginx.command, floor=True),
 }
-"""name -> the command's module and its arguments; `{log}` is --access-log or --no-access-log, and `{level}` fits."""
-
-
-def describe(name: str) -> str:
-    """`uvicorn 0.54.0`, or that it is not installed."""
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return f"{name} (not installed)"
 
 
 def installed(name: str) -> bool:
-    """Whether the interpreter that runs this has the server."""
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
+    """Whether the interpreter that runs this, or the system, has what the contestant needs."""
+    package = CONTESTANTS[name].package
+    return bool(package_version(package)) if package else shutil.which(name) is not None
 
 
 def free_port() -> int:
@@ -50,50 +144,79 @@ def free_port() -> int:
         return port
 
 
-def pin(core: int | None) -> None:
-    """For a child before its exec: onto one core, where the system can."""
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-
-
 @contextmanager
-def serving(name: str, app: str, core: int | None, access_log: str | None = None) -> Iterator[str]:
-    """Runs the server while the block runs; gives its URL. `access_log` is a file for access lines, None for none."""
-    port = free_port()
-    words = {"app": app, "port": str(port), "log": "--no-access-log", "level": "warning"}
-    if access_log:
-        words |= {"log": "--access-log", "level": "info"}
-    command = [sys.executable, "-m", *(word.format(**words) for word in SERVERS[name])]
-    output = open(access_log or os.devnull, "ab")  # noqa: SIM115
-    process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, preexec_fn=lambda: pin(core))
-    output.close()
+def serving(name: str, wanted: Wanted, core: int | None) -> Iterator[int]:
+    """Runs the contestant while the block runs; gives its process id. Ends the program if it does not serve."""
+    environment = os.environ | {"PYTHONPATH": str(APPS), "BENCH_FILE": str(wanted.folder / "file")}
+    if wanted.scenario.file:
+        (wanted.folder / "file").write_bytes(wanted.scenario.answer)
+    said = wanted.folder / "stderr"
+    with open(wanted.log or os.devnull, "ab") as output, open(said, "wb") as errors:
+        process = subprocess.Popen(
+            CONTESTANTS[name].command(wanted),
+            stdout=output,
+            stderr=errors,
+            env=environment,
+            cwd=APPS.parents[1],
+            start_new_session=True,
+            preexec_fn=lambda: pin(core),
+        )
     try:
-        _wait_for(port, process)
-        yield f"http://127.0.0.1:{port}"
+        _wait_for(name, wanted, process, said)
+        yield process.pid
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
+        _stop(process)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_WITHIN)
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        # Its session is its own, so whatever of it is left is ours to end.
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    process.wait()
+
+
+def _wait_for(name: str, wanted: Wanted, process: subprocess.Popen[bytes], said: Path) -> None:
     give_up = time.monotonic() + START_WITHIN
-    while True:
+    got: tuple[int, bytes] | None = None
+    while time.monotonic() < give_up:
         if process.poll() is not None:
-            said = process.stderr.read().decode(errors="replace") if process.stderr is not None else ""
-            raise SystemExit(f"the server ended with status {process.returncode} before it served:\n{said}")
+            text = said.read_text(errors="replace")
+            raise SystemExit(f"{name} ended with status {process.returncode} before it served:\n{text}")
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as sock:
-                sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                if sock.recv(12) == b"HTTP/1.1 200":
-                    return
-        except OSError:
-            pass
-        if time.monotonic() > give_up:
-            raise SystemExit(f"the server did not answer on port {port} within {START_WITHIN:g} s")
-        time.sleep(0.05)
+            got = ask(wanted)
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.05)
+            continue
+        if got == (200, wanted.scenario.answer):
+            return
+        break
+    what = f"{got[0]} and {len(got[1])} bytes" if got else "nothing"
+    raise SystemExit(f"{name} answers {wanted.scenario.name} with {what}:\n{said.read_text(errors='replace')}")
+
+
+def ask(wanted: Wanted) -> tuple[int, bytes]:
+    """The scenario's request, made once: the answer's status and content."""
+    scenario = wanted.scenario
+    if wanted.certificate:
+        context = ssl.create_default_context(cafile=str(wanted.certificate))
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            "127.0.0.1", wanted.port, timeout=2, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", wanted.port, timeout=2)
+    try:
+        headers = dict(scenario.headers) | {"Connection": "close"}
+        connection.request(scenario.method, "/", scenario.content or None, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()

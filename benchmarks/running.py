@@ -1,0 +1,98 @@
+"""Measures: for each scenario, rounds that alternate between the contestants, each in a process of its own.
+
+Alternation has a busy neighbour disturb all alike; a fresh process for each round takes in the luck of memory layout
+and hash seeds. Each round is: start, check the answer, one second of warm-up, the load, stop.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cores import Cores, Meter
+from benchmarks.load import load
+from benchmarks.results import Round
+from benchmarks.scenarios import Scenario
+from benchmarks.servers import Wanted, free_port, serving
+
+WARM_UP = 1
+"""Seconds of load that are not counted."""
+PROBES = 1
+"""Requests that check the answer before the load; they are logged, too."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure."""
+
+    rounds: int
+    seconds: int
+    connections: int
+    cores: Cores
+
+
+def measure(
+    scenario: Scenario, contestants: Iterable[str], plan: Plan, folder: Path, report: Callable[[Round], None]
+) -> None:
+    """All rounds of one scenario; each is reported as it is done. `folder` is for certificates."""
+    names = list(contestants)
+    for turn in range(plan.rounds):
+        # Turned by one each time, so that nobody always runs after the same neighbour.
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            report(_round(scenario, name, turn, plan, folder))
+
+
+def _round(scenario: Scenario, name: str, turn: int, plan: Plan, folder: Path) -> Round:
+    server_core, load_core = plan.cores
+    with tempfile.TemporaryDirectory(prefix="palfrey-bench-") as temporary:
+        own = Path(temporary)
+        log = own / "access.log" if scenario.log and name != "palfrey-quiet" else None
+        certificate, key = certificates(folder) if scenario.tls else (None, None)
+        wanted = Wanted(scenario, free_port(), own, log, certificate, key)
+        with serving(name, wanted, server_core) as pid:
+            warm = load(wanted.url, scenario, plan.connections, WARM_UP, load_core)
+            meter = Meter(pid, server_core)
+            done = load(wanted.url, scenario, plan.connections, plan.seconds, load_core)
+            used = meter.read()
+        lines = _lines(log) if log is not None else None
+    return Round(
+        scenario=scenario.name,
+        server=name,
+        turn=turn,
+        rate=done.rate,
+        requests=done.requests,
+        errors=done.errors,
+        p50=done.p50,
+        p99=done.p99,
+        cpu=round(used.seconds / done.requests * 1e6, 3) if done.requests else 0.0,
+        others=round(used.others, 3),
+        load_busy=round(done.busy, 3),
+        log_lines=None if lines is None else round(lines / max(1, done.requests + warm.requests + PROBES), 3),
+    )
+
+
+def _lines(path: Path) -> int:
+    """After the server has ended, so that whatever it held back is written."""
+    count = 0
+    with open(path, "rb") as log:
+        while piece := log.read(1 << 20):
+            count += piece.count(b"\n")
+    return count
+
+
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key (PKCS #8, which all servers read), made once in the folder."""
+    import trustme
+    from cryptography.hazmat.primitives import serialization
+
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    if not certificate.exists():
+        issued = trustme.CA().issue_cert("127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(certificate)
+        private = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+        pkcs8 = serialization.PrivateFormat.PKCS8
+        key.write_bytes(private.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption()))
+    return certificate, key

@@ -1,0 +1,134 @@
+"""What is measured: one row a scenario, and who takes part in it.
+
+A scenario says what is asked for, what the answer must be (it is checked once before the load: a server that answers
+something else would be measured on something else), and which contestants of `servers.py` can do it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+HELLO = b"Hello, world!"
+JSON = b'{"message":"Hello, world!","numbers":[1,2,3]}'
+
+ASGI = ("palfrey", "uvicorn", "granian", "gunicorn", "hypercorn")
+FLOORS = ("constant", "nginx")
+
+BROWSER = (
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Accept-Language", "en-GB,en;q=0.9,de;q=0.8,fr;q=0.7"),
+    ("Cache-Control", "max-age=0"),
+    ("Cookie", "session=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; theme=dark; consent=yes"),
+    ("DNT", "1"),
+    ("Priority", "u=0, i"),
+    ("Referer", "https://www.example.com/products/overview?page=2&sort=name"),
+    ("Sec-Fetch-Dest", "document"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-Site", "same-origin"),
+    ("Sec-Fetch-User", "?1"),
+    ("Upgrade-Insecure-Requests", "1"),
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"),
+)
+"""With Host: the 15 fields that a browser sends today."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One row. `app` is module:attribute in benchmarks/apps."""
+
+    name: str
+    title: str
+    group: str
+    """The figure that it is drawn in."""
+    app: str = "hello:app"
+    answer: bytes = HELLO
+    contestants: tuple[str, ...] = (*ASGI, *FLOORS)
+    method: str = "GET"
+    content: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    log: bool = False
+    """Each contestant writes its access log to a file, which must grow by a line a request."""
+    tls: bool = False
+    close: bool = False
+    """A new connection for each request."""
+    file: int = 0
+    """Bytes of the file that is served, 0 for none."""
+
+
+PLAIN, CONTENT, FRAMEWORKS, CONNECTIONS = "plain", "content", "frameworks", "connections"
+GROUPS = {
+    PLAIN: "Hello, world: 13 bytes, 64 keep-alive connections",
+    CONTENT: "Content",
+    FRAMEWORKS: "Frameworks",
+    CONNECTIONS: "TLS, and a new connection for each request",
+}
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(name="hello", title="hello, access log off", group=PLAIN),
+        Scenario(
+            name="hello-log",
+            title="hello, access log to a file",
+            group=PLAIN,
+            log=True,
+            contestants=(*ASGI, "palfrey-quiet", "nginx"),
+        ),
+        Scenario(name="headers", title="15 headers, as a browser sends", group=PLAIN, headers=BROWSER),
+        Scenario(name="get-10k", title="GET 10 KB", group=CONTENT, app="content:whole", answer=b"x" * 10 * KIB),
+        Scenario(
+            name="echo-10k",
+            title="POST 10 KB, echoed",
+            group=CONTENT,
+            app="content:echo",
+            answer=b"x" * 10 * KIB,
+            method="POST",
+            content=b"x" * 10 * KIB,
+            contestants=ASGI,
+        ),
+        Scenario(
+            name="stream",
+            title="stream of 10 x 1 KB",
+            group=CONTENT,
+            app="content:stream",
+            answer=b"x" * 10 * KIB,
+            contestants=ASGI,
+        ),
+        Scenario(
+            name="file",
+            title="file of 50 KB (pathsend where offered)",
+            group=CONTENT,
+            app="content:file",
+            answer=b"x" * 50 * KIB,
+            file=50 * KIB,
+            contestants=(*ASGI, "nginx"),
+        ),
+        Scenario(
+            name="starlette",
+            title="Starlette, JSON",
+            group=FRAMEWORKS,
+            app="starlette_json:app",
+            answer=JSON,
+            contestants=ASGI,
+        ),
+        Scenario(
+            name="fastapi",
+            title="FastAPI, JSON",
+            group=FRAMEWORKS,
+            app="fastapi_json:app",
+            answer=JSON,
+            contestants=ASGI,
+        ),
+        Scenario(name="tls", title="hello over TLS", group=CONNECTIONS, tls=True),
+        Scenario(
+            name="close",
+            title="hello, a new connection each",
+            group=CONNECTIONS,
+            close=True,
+            headers=(("Connection", "close"),),
+        ),
+    )
+}
+"""In the order of the report."""

@@ -1,0 +1,41 @@
+"""The table of scenarios holds together, and one short round of one of them works."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.load import POST
+from benchmarks.results import Round
+from benchmarks.running import Plan, measure
+from benchmarks.scenarios import BROWSER, GROUPS, SCENARIOS
+from benchmarks.servers import APPS, CONTESTANTS
+
+
+def test_contestants_applications_and_figures_exist() -> None:
+    for scenario in SCENARIOS.values():
+        assert set(scenario.contestants) <= set(CONTESTANTS)
+        assert scenario.contestants[0] == "palfrey"
+        assert (APPS / f"{scenario.app.partition(':')[0]}.py").exists()
+        assert scenario.group in GROUPS
+
+
+def test_a_browser_sends_fifteen_fields() -> None:
+    assert len(BROWSER) + len(["Host"]) == 15
+
+
+def test_the_load_script_sends_what_the_scenario_says() -> None:
+    length = re.search(r'string\.rep\("x", (\d+)\)', POST.read_text())
+    assert length is not None
+    assert b"x" * int(length[1]) == SCENARIOS["echo-10k"].content
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_one_second_of_one_scenario(tmp_path: Path) -> None:
+    done: list[Round] = []
+    plan = Plan(rounds=1, seconds=1, connections=2, cores=(None, None))
+    measure(SCENARIOS["hello-log"], ["palfrey"], plan, tmp_path, done.append)
+    assert [(each.server, each.errors) for each in done] == [("palfrey", 0)]
+    assert done[0].requests > 0
+    assert done[0].log_lines == pytest.approx(1, abs=0.05)
