@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-_BYTES_ACKED = struct.Struct("=120xQ")
-"""`tcpi_bytes_acked` in Linux's struct tcp_info (include/uapi/linux/tcp.h), which only ever grows at its end."""
+_TCP_INFO = struct.Struct("=24xI92xQ16xI")
+"""`tcpi_unacked` (segments), `tcpi_bytes_acked` and `tcpi_notsent_bytes` in Linux's struct tcp_info
+(include/uapi/linux/tcp.h), which only ever grows at its end."""
 
 
 class Socket(Protocol):
@@ -18,8 +19,17 @@ class Socket(Protocol):
         """As socket.getsockopt."""
 
 
-def acknowledged(sock: Socket) -> int | None:
-    """How many bytes the peer's kernel has taken since the connection began; None where that cannot be known.
+class Outflow(NamedTuple):
+    """What has become of the bytes that were written to a connection."""
+
+    taken: int
+    """How many the peer's kernel has acknowledged since the connection began."""
+    pending: bool
+    """Whether ours still holds some. As long as it holds none, no transport does."""
+
+
+def outflow(sock: Socket) -> Outflow | None:
+    """None where it cannot be known.
 
     The buffer of a transport says little about a slow reader: the kernel's own may hold megabytes and asks for more
     only when a third of it is free, so that a peer which reads steadily would seem to stand still for minutes.
@@ -27,10 +37,10 @@ def acknowledged(sock: Socket) -> int | None:
     if sys.platform != "linux":
         return None
     try:
-        facts = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+        facts = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     except OSError:  # a UNIX socket, or a connection that is gone
         return None
-    if len(facts) < _BYTES_ACKED.size:  # Linux before 4.1
+    if len(facts) < _TCP_INFO.size:  # Linux before 4.6
         return None
-    count: int = _BYTES_ACKED.unpack(facts)[0]
-    return count
+    unacknowledged, taken, unsent = _TCP_INFO.unpack(facts)
+    return Outflow(taken, bool(unacknowledged or unsent))

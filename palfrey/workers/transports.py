@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from palfrey.system.tls import ServerTls
 
-SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that a client has to answer our close_notify; asyncio's default, 30, outlasts a whole graceful timeout."""
+SHUTDOWN_TIMEOUT = 86400.0
+"""Seconds that a closing connection may take, from `close` on, with what it still has to write. The connection itself
+sees to it that a client that does not take it, or does not answer our close_notify, is dropped long before."""
 RECORDS = 4 * (16 * 1024 + 64)
 """Bytes of the buffer in each direction of one of aiofastnet's connections: 4 whole records. Its default is 16."""
 

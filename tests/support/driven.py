@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
+import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,6 +33,8 @@ class FakeTransport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.unread = 0
         """What the client has not taken yet, as the test would have it."""
+        self.taken: int | None = None
+        """Bytes that its kernel has acknowledged; None where that cannot be known."""
         self.high, self.low = 65536, 16384
         self._full = False
         self.paused = False
@@ -38,6 +43,7 @@ class FakeTransport(asyncio.Transport):
         """The server has sent its end of file."""
         self.closed = False
         self.aborted = False
+        self.linger = False
         self._loop = loop
         self._protocol: asyncio.Protocol
         self._writes_eof = writes_eof
@@ -122,6 +128,15 @@ class FakeTransport(asyncio.Transport):
     def setsockopt(self, *_: Any) -> None:
         """SO_LINGER, before an abort: a reset."""
         self.linger = True
+
+    def getsockopt(self, _level: int, option: int, length: int) -> bytes:
+        if self.taken is None or option != socket.TCP_INFO:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        return struct.pack("=24xI92xQ16xI", 0, self.taken, self.unread)[:length]
+
+    @property
+    def was_reset(self) -> bool:
+        return self.aborted and self.linger
 
 
 class Driven:

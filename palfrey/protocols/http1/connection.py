@@ -55,6 +55,8 @@ connection can go on; with more to come it is closed (nginx drops any amount, No
 LINGER_BYTES = 1 << 26
 """A client that sends all of its upload before it reads sees the answer if the rest is no longer than this. Dropping
 costs little: nginx bounds it by time alone."""
+FAREWELL_SECONDS = 5.0
+"""A client that has taken all may take so long to answer the close_notify of TLS."""
 TURN_REQUESTS = 64
 """Pipelined requests that are begun in one turn of the loop, where their application never waits: one read can hold
 thousands, and the other connections wait meanwhile."""
@@ -422,6 +424,7 @@ class Http1Connection(Outbound):
             return
         if not self.writable:
             # It reads more slowly than it asks: what it asked next waits, or the answers would pile up in memory.
+            self._watch()
             return
         self.phase = HEAD
         self.deadline = self.service.clock + self.service.keep_alive
@@ -466,6 +469,7 @@ class Http1Connection(Outbound):
         self.exchange = None
         self._unread = 0
         self._pending = b""
+        self._watch()
         self.deadline = self.service.clock + self.service.linger
         if both_ways:
             self._transport.write_eof()
@@ -499,6 +503,8 @@ class Http1Connection(Outbound):
         elif phase is HEAD:
             self._end_wait_for_head()
         elif phase is LINGER:
+            if self._mark is not None:  # at the last look it had not taken its answer: it lingers from now on
+                self._watch()
             if not self._was_stalled(self.service.linger):
                 self._close()
         elif phase is CONTENT or phase is CHUNKS:
@@ -515,13 +521,16 @@ class Http1Connection(Outbound):
 
     def _look_at_reader(self) -> None:
         """The client does not read what is written, or slowly."""
-        if self._falls_behind(self._taken(), self.service.write_timeout):
+        self.deadline = EACH_SWEEP
+        count, pending = self._outflow()
+        if self._falls_behind(count, self.service.write_timeout):
             log.info("Closed the connection from %s: it did not read the response (timeout_write)", self._name())
             self._abort_with_reset()
-            return
-        self.deadline = EACH_SWEEP
-        if self.phase is CLOSING and not self._transport.get_write_buffer_size():
-            self._transport.close()
+        elif self.phase is CLOSING and not self._transport.get_write_buffer_size():
+            if not self._transport.is_closing():
+                self._transport.close()
+            elif not pending and self.service.clock - self._marked >= FAREWELL_SECONDS:
+                self._transport.abort()
 
     def _look_at_content(self, exchange: Exchange) -> None:
         """Content is still to come. Only while the application waits for it is the client to blame."""

@@ -20,7 +20,7 @@ from palfrey.asgi.stream import ClientDisconnected, Framing
 from palfrey.protocols.http1.render import encode_line, render_informational
 from palfrey.protocols.http1.sendfile import send_by_kernel
 from palfrey.protocols.service import EACH_SWEEP, NEVER
-from palfrey.system.tcp import acknowledged
+from palfrey.system.tcp import Outflow, outflow
 
 if TYPE_CHECKING:
     from palfrey.asgi.exchange import Exchange
@@ -236,13 +236,14 @@ class Outbound(asyncio.Protocol):
         self._mark = count
         return now - self._marked >= patience
 
-    def _taken(self) -> int:
-        """A count that grows as the client takes what is written."""
-        count = acknowledged(self._transport.get_extra_info("socket"))
-        if count is None:
-            exchange = self.exchange
-            count = (0 if exchange is None else exchange.body_bytes) - self._transport.get_write_buffer_size()
-        return count
+    def _outflow(self) -> Outflow:
+        """How far the client has taken what is written: a count that grows as it does, and whether some is left."""
+        sock = self._transport.get_extra_info("socket")
+        known = None if sock is None else outflow(sock)
+        if known is not None:
+            return known
+        unsent = self._transport.get_write_buffer_size()
+        return Outflow((0 if self.exchange is None else self.exchange.body_bytes) - unsent, True)
 
     def _say(self, status: int) -> None:
         """A response of the server's own, outside any exchange."""

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from palfrey.system import tcp
-from palfrey.system.tcp import acknowledged
+from palfrey.system.tcp import outflow
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
 
@@ -28,12 +28,13 @@ def pair(receive_buffer: int = 0):
 @linux
 def test_grows_as_the_peer_takes_what_was_sent():
     with pair() as (ours, theirs):
-        before = acknowledged(ours)
+        before, pending = outflow(ours)
+        assert not pending
         ours.sendall(bytes(1000))
         theirs.recv(1000, socket.MSG_WAITALL)
         theirs.sendall(b"x")  # carries the acknowledgement
         ours.recv(1)
-        assert acknowledged(ours) == before + 1000
+        assert outflow(ours) == (before + 1000, False)
 
 
 @linux
@@ -44,17 +45,18 @@ def test_stands_still_while_the_peer_does_not_read_and_goes_on_when_it_does():
         with contextlib.suppress(BlockingIOError):
             while True:
                 sent += ours.send(bytes(65536))
-        stood = acknowledged(ours)
+        stood, pending = outflow(ours)
         assert 0 < stood < sent
+        assert pending
         theirs.recv(sent - 1, socket.MSG_WAITALL)
-        assert acknowledged(ours) > stood
+        assert outflow(ours).taken > stood
 
 
 def test_unknown_on_a_unix_socket_and_on_a_closed_one():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert acknowledged(ours) is None
-    assert acknowledged(ours) is None
+        assert outflow(ours) is None
+    assert outflow(ours) is None
 
 
 def test_unknown_where_the_kernel_says_less_or_the_system_is_another(monkeypatch):
@@ -62,7 +64,7 @@ def test_unknown_where_the_kernel_says_less_or_the_system_is_another(monkeypatch
         def getsockopt(self, *_):
             return bytes(104)
 
-    assert acknowledged(Old()) is None
+    assert outflow(Old()) is None
     monkeypatch.setattr(tcp.sys, "platform", "darwin")
     with pair() as (ours, _):
-        assert acknowledged(ours) is None
+        assert outflow(ours) is None
