@@ -46,6 +46,7 @@ from palfrey.master.announce import Voice
 from palfrey.master.generations import Generation
 from palfrey.master.logs import configure_logs, same_logs
 from palfrey.master.records import Departure
+from palfrey.master.renewal import Renewal
 from palfrey.master.roster import Roster
 from palfrey.master.signals import Command
 from palfrey.master.spawn import ENTRY, Child, Spawner, SpawnError, worker_view
@@ -72,6 +73,7 @@ class Arbiter:
         self._load = load
         self._house = House(resolved)
         self._roster = Roster()
+        self._renewal = Renewal()
         self._spawner = Spawner(Scoreboard(), self._house.inbox, self._shed, entry)
         self._selector: selectors.BaseSelector
         self._voice: Voice
@@ -120,7 +122,9 @@ class Arbiter:
 
     def _turn(self) -> None:
         """Each step and each event by itself: an error in one must not lose the others."""
-        went_well = [self._safely(step) for step in (self._wait, self._reap, self._plan_and_act, self._tell_count)]
+        went_well = [
+            self._safely(step) for step in (self._wait, self._reap, self._renew, self._plan_and_act, self._tell_count)
+        ]
         self._errors = 0 if all(went_well) else self._errors + 1
         if self._errors:
             self._wake = time.monotonic() + AFTER_AN_ERROR
@@ -141,7 +145,8 @@ class Arbiter:
     # Wait and hear
 
     def _wait(self) -> None:
-        timeout = None if self._wake is None else max(0.0, self._wake - time.monotonic())
+        wake = min((when for when in (self._wake, self._renewal.due) if when is not None), default=None)
+        timeout = None if wake is None else max(0.0, wake - time.monotonic())
         happened = self._selector.select(timeout)
         for key, _ in happened:
             if isinstance(key.data, Child):
@@ -196,6 +201,14 @@ class Arbiter:
         self._roster.stop(fast=fast)
 
     def _on_reload(self, command: Command) -> None:
+        self._reload()
+
+    def _renew(self) -> None:
+        """Certificates that were renewed are taken as if HUP had come."""
+        if self._renewal.wants_reload(self._house.generations.current, time.monotonic(), self._log):
+            self._reload()
+
+    def _reload(self) -> None:
         if self._roster.ending:
             return
         self._voice.reloads()

@@ -107,7 +107,8 @@ def _printing() -> Iterator[None]:
 
 
 def _check(resolved: Resolved) -> int:
-    """Whether this would start: a slip is an error here, addresses must parse, the application must be importable."""
+    """Whether this would start: a slip is an error here, addresses must parse, certificate and key
+    must fit together, the application must be importable."""
     settings = resolved.settings
     mistakes = [notice.message for notice in resolved.notices if notice.mistake]
     if mistakes:
@@ -118,6 +119,11 @@ def _check(resolved: Resolved) -> int:
         except ValueError as error:
             origin = max((resolved.origins[name] for name in BIND_GROUP), key=lambda each: each.kind)
             raise ConfigError(f"bind = {address} ({origin}): {error}") from None
+    from palfrey.master.generations import server_tls
+
+    tls = server_tls(settings)
+    if tls is not None and tls.notice is not None:
+        _say(f"warning: {tls.notice}")
     status = _import_in_child(resolved)
     if status == EXIT_OK:
         _print(f"palfrey: OK: {resolved.config_file or 'the configuration'} is valid, {settings.app} can be imported")

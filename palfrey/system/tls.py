@@ -101,8 +101,11 @@ def stamps(paths: Iterable[str | None]) -> Stamps:
 
 def own_certificate(certfile: str) -> bytes | None:
     """The first certificate of the file, in DER form. None: there is none that can be read here."""
-    with open(certfile, "rb") as file:
-        found = x509.from_pem(file.read())
+    try:
+        with open(certfile, "rb") as file:
+            found = x509.from_pem(file.read())
+    except OSError:  # gone since OpenSSL has read it
+        return None
     return found[0] if found else None
 
 

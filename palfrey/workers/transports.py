@@ -15,7 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from palfrey.errors import ConfigError
+from palfrey.errors import BootError
 
 if TYPE_CHECKING:
     import socket
@@ -32,7 +32,7 @@ Connect = Callable[[Callable[[], asyncio.Protocol], "socket.socket"], Awaitable[
 
 
 def tls_connector(loop: asyncio.AbstractEventLoop, tls: ServerTls, name: str) -> Connect:
-    """How sockets are connected to protocols under TLS. Raises ConfigError when the transport is not installed."""
+    """How sockets are connected to protocols under TLS. Raises BootError when the transport is not installed."""
     return functools.partial(
         _transport(loop, tls, name),
         ssl=tls.context,
@@ -46,10 +46,10 @@ def _transport(loop: asyncio.AbstractEventLoop, tls: ServerTls, name: str) -> Ca
         return loop.connect_accepted_socket
     try:
         import aiofastnet
-    except ImportError:
+    except ImportError as error:
         if name == "auto":
             return loop.connect_accepted_socket
-        raise ConfigError("ssl_transport = aiofastnet: it is not installed; pip install palfrey[fast]") from None
+        raise BootError(f"ssl_transport = aiofastnet: {error}; install palfrey[fast], or leave it at auto") from None
     # It says each failed handshake, that is each port scan, at ERROR; who asks for its log gets it.
     logger = logging.getLogger("aiofastnet")
     if logger.level == logging.NOTSET:

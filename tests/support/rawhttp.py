@@ -202,9 +202,9 @@ class Client:
             raise
         return cls(sock)
 
-    def tls(self, context: ssl.SSLContext, name: str) -> Client:
-        """The same connection, under TLS from here on."""
-        return Client(context.wrap_socket(self.sock, server_hostname=name))
+    def tls(self, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None = None) -> Client:
+        """The same connection, under TLS from here on; with a session, resuming it."""
+        return Client(context.wrap_socket(self.sock, server_hostname=name, session=session))
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import ClassVar
 
 import pytest
+import trustme
 
 from palfrey import cli
 from palfrey.config.settings import ROWS
@@ -268,6 +270,22 @@ def test_check_config_refuses_what_a_start_would_only_warn_about(
     assert done.returncode == 1
     assert message in done.stderr
     assert done.stdout == ""
+
+
+def test_check_config_makes_what_tls_needs(shell: Shell, place: Path) -> None:
+    (place / "main.py").write_text(APP)
+    past = datetime.datetime(2020, 3, 4, 5, 6, tzinfo=datetime.UTC)
+    leaf, other = (trustme.CA().issue_cert("app.test", not_after=past) for _ in range(2))
+    leaf.cert_chain_pems[0].write_to_path(place / "cert.pem")
+    leaf.private_key_pem.write_to_path(place / "key.pem")
+    other.private_key_pem.write_to_path(place / "other.pem")
+    tls = ("main:app", "--check-config", "--ssl-certfile", "cert.pem", "--ssl-keyfile")
+    done = shell(*tls, "other.pem")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"palfrey: ssl_keyfile {place}/other.pem does not belong to the first certificate")
+    done = shell(*tls, "key.pem")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"palfrey: warning: ssl_certfile {place}/cert.pem expired on 2020-03-04 05:06 UTC")
 
 
 def test_check_config_needs_an_application(capfd: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,8 @@ def test_tls_settings_need_a_certificate(tmp_path: Path, pem: str) -> None:
         "ssl_ca_certs": pem,
         "ssl_ciphers": "X",
         "ssl_keyfile_password": "p",
+        "ssl_min_version": "TLSv1.3",
+        "ssl_reload_interval": "60",
     }.items():
         message = refusal(tmp_path, **{name: value})
         assert message.endswith("): needs ssl_certfile, which turns TLS on")
@@ -45,7 +47,9 @@ def test_tls_settings_need_a_certificate(tmp_path: Path, pem: str) -> None:
 def test_client_certificates_need_authorities(tmp_path: Path, pem: str) -> None:
     message = refusal(tmp_path, ssl_certfile=pem, ssl_cert_reqs="2")
     assert message.startswith("ssl_cert_reqs = 2 (command line, --ssl-cert-reqs): needs ssl_ca_certs")
-    assert accepted(tmp_path, ssl_cert_reqs="0")
+    message = refusal(tmp_path, ssl_certfile=pem, ssl_ca_certs=pem, ssl_cert_reqs="1", ssl_transport="aiofastnet")
+    assert message.endswith("aiofastnet fits neither ssl_context nor ssl_cert_reqs; leave it at auto")
+    assert accepted(tmp_path, ssl_cert_reqs="0", ssl_min_version="1.2")
     assert accepted(tmp_path, ssl_certfile=pem, ssl_ca_certs=pem, ssl_cert_reqs="2")
 
 

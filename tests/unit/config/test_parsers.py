@@ -52,6 +52,21 @@ def test_integer_keeps_to_its_bounds(number: int) -> None:
                 parser.read(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [("none", 0), (" Optional ", 1), ("2", 2), (1, 1), (ssl.CERT_REQUIRED, 2), ("required", 2)]
+)
+def test_numbered(value: object, expected: int) -> None:
+    found = parsers.numbered("none", "optional", "required").read(value)
+    assert found == expected
+    assert type(found) is int
+
+
+@pytest.mark.parametrize("value", ["3", 3, -1, "", True, None, 1.0, "all", b"1", [1]])
+def test_numbered_refuses_others(value: object) -> None:
+    with pytest.raises(ValueError, match=r"^must be one of: none \(0\), optional \(1\), required \(2\)$"):
+        parsers.numbered("none", "optional", "required").read(value)
+
+
 @pytest.mark.parametrize(("value", "expected"), [("2.5", 2.5), (0, 0.0), (30, 30.0), ("1e2", 100.0)])
 def test_seconds(value: object, expected: float) -> None:
     found = parsers.seconds("off").read(value)

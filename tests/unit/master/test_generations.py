@@ -152,6 +152,11 @@ def test_tls_is_made_before_any_fork_and_shows_in_the_url(generations: Generatio
     assert first.urls[0].startswith("https://127.0.0.1:")
 
 
+def test_a_tls_hook_that_returns_no_context_is_named(generations: Generations) -> None:
+    with pytest.raises(ConfigError, match=r"^the hook ssl_context returned NoneType, not an ssl\.SSLContext$"):
+        generations.first(resolved(ssl_context=lambda config, default: None))
+
+
 def test_a_tls_hook_that_raises_is_a_setting_that_does_not_fit(generations: Generations) -> None:
     def hook(config: Any, default: Any) -> None:
         raise OSError("no token")
