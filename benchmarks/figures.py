@@ -14,7 +14,7 @@ SATURATED = 0.97
 DISTURBED = 0.1
 """Others on the server's core beyond this share: the round says less."""
 LINES_AROUND_ONE = (0.98, 1.02)
-"""Access log lines a response. Not exactly 1: responses on their way when the load ends are logged and not counted."""
+"""Access log lines a response, which is to be about one."""
 
 
 @dataclass(frozen=True)

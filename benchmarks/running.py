@@ -70,8 +70,14 @@ def _round(scenario: Scenario, name: str, turn: int, plan: Plan, folder: Path) -
         cpu=round(used.seconds / done.requests * 1e6, 3) if done.requests else 0.0,
         others=round(used.others, 3),
         load_busy=round(done.busy, 3),
-        log_lines=None if lines is None else round(lines / max(1, done.requests + warm.requests + PROBES), 3),
+        log_lines=None if lines is None else _per_response(lines, warm.requests + done.requests + PROBES, plan),
     )
+
+
+def _per_response(lines: int, responses: int, plan: Plan) -> float:
+    """Lines a response, without those of responses that were on their way when one of the two loads ended."""
+    surplus = min(max(0, lines - responses), 2 * plan.connections)
+    return round((lines - surplus) / responses, 3)
 
 
 def _lines(path: Path) -> int:
