@@ -458,6 +458,7 @@ class Http1Connection(Outbound):
     def _close_lingering(self) -> None:
         if self.phase is CLOSING or self.phase is CLOSED:
             return
+        self._empty_outbox()
         both_ways = self._transport.can_write_eof()
         # TLS has no end of file of its own to send: there the client is left to see by itself that the response is
         # whole, but only while its content is still coming.
@@ -479,6 +480,7 @@ class Http1Connection(Outbound):
         """Closes as soon as the client has taken what is written, which the sweep sees to."""
         if self.phase is CLOSING or self.phase is CLOSED:
             return
+        self._empty_outbox()
         self.phase = CLOSING
         self.exchange = None
         self._pending = b""
@@ -564,5 +566,5 @@ class Http1Connection(Outbound):
                 self._abort_with_reset()
         elif self._transport.get_write_buffer_size():
             busy = f"a response that {self._name()} had not read to its end"
-        self._transport.abort()
+        self.abort()
         return busy

@@ -1,8 +1,13 @@
 """The outbound half of an HTTP/1.x connection: the Stream port, as bytes (RFC 9112 sections 6 and 7).
 
-`connection.py` derives from it and owns what comes in. A small response leaves in a single `transport.write`; content
-of unknown length is sent in chunked coding, or ends with the connection where the client speaks HTTP/1.0. A response
-that is cut short must never look whole: its missing last chunk or bytes say so, and where nothing would, a reset does.
+`connection.py` derives from it and owns what comes in. A small response leaves in a single `transport.write`, and so do
+the pieces of a streamed one that the application sends without waiting in between: uvloop attempts each write at once,
+so that each would be a system call. They are held in `_outbox` until the application waits (the next callback of the
+loop), the response ends, or OUTBOX_LIMIT is reached.
+
+Content of unknown length is sent in chunked coding, or ends with the connection where the client speaks HTTP/1.0. A
+response that is cut short must never look whole: its missing last chunk or bytes say so, and where nothing would, a
+reset does.
 """
 
 from __future__ import annotations
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
 JOIN_LIMIT = 1 << 17
 """Larger content is written on its own rather than copied behind its head."""
+OUTBOX_LIMIT = 1 << 16
+"""Bytes of a streamed response that are held for one write; a larger piece is not copied to be joined to others."""
 FILE_PIECE = 1 << 18
 """Bytes of a file that are read at a time, where it has to be read."""
 
@@ -61,6 +68,8 @@ class Outbound(asyncio.Protocol):
         "_mark",
         "_marked",
         "_old",
+        "_outbox",
+        "_outbox_size",
         "_transport",
         "_until_close",
         "client",
@@ -87,6 +96,8 @@ class Outbound(asyncio.Protocol):
         self._old = False
         self._chunked_out = False
         self._until_close = False
+        self._outbox: list[bytes] = []
+        self._outbox_size = 0
         self.deadline = NEVER
         self._mark: int | None = None
         self._marked = LONG_AGO
@@ -115,6 +126,8 @@ class Outbound(asyncio.Protocol):
             content = memoryview(body)  # a TypeError must come before the head is out
             self._transport.write(head)
             self._transport.write(content)
+        elif more:
+            self._hold_back(head + body)
         else:
             self._transport.write(head + body if body else head)
 
@@ -126,12 +139,43 @@ class Outbound(asyncio.Protocol):
     def send_body(self, body: bytes, more: bool) -> None:
         if self._chunked_out:
             body = self._chunk(body, more)
-        if body:
-            self._transport.write(body)
+        if more and body:
+            self._hold_back(body if type(body) is bytes else bytes(body))  # the application may reuse a buffer
+        elif body:
+            self._write(body)
+        else:
+            self._empty_outbox()
+
+    def _hold_back(self, data: bytes) -> None:
+        """Content with more to come: it goes out with what is sent before the application next waits."""
+        if not self._outbox:
+            self.service.loop.call_soon(self._empty_outbox)
+        self._outbox.append(data)
+        self._outbox_size += len(data)
+        if self._outbox_size >= OUTBOX_LIMIT:
+            self._empty_outbox()
+
+    def _empty_outbox(self) -> None:
+        """Writes what was held back. Before anything else is written, and before the connection closes."""
+        outbox = self._outbox
+        if outbox:
+            data = b"".join(outbox) if len(outbox) > 1 else outbox[0]
+            outbox.clear()
+            self._outbox_size = 0
+            if self.phase is not CLOSED:
+                self._transport.write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._outbox:
+            self._outbox.append(data)
+            self._empty_outbox()
+        else:
+            self._transport.write(data)
 
     async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
         self.check_open()
         chunked = self._chunked_out
+        self._empty_outbox()
         if chunked:
             self._transport.write(b"%x\r\n" % count)
         done = await send_by_kernel(self, self._transport, fd, offset, count, self._file_sent)
@@ -165,12 +209,14 @@ class Outbound(asyncio.Protocol):
 
     def send_informational(self, status: int, headers: Headers) -> None:
         if not self._old and self.phase is not CLOSED:
-            self._transport.write(render_informational(status, headers))
+            self._write(render_informational(status, headers))
 
     def send_trailers(self, headers: Headers) -> None:
         if self._chunked_out:
             lines = b"".join([encode_line(name, value) for name, value in headers])
-            self._transport.write(b"0\r\n" + lines + b"\r\n")
+            self._write(b"0\r\n" + lines + b"\r\n")
+        else:
+            self._empty_outbox()
 
     async def drain(self) -> None:
         if self.writable or self.phase is CLOSED:
@@ -202,6 +248,7 @@ class Outbound(asyncio.Protocol):
 
     def _abort_with_reset(self) -> None:
         """Drops the connection, and with it what the kernel still holds for the client."""
+        self._outbox.clear()
         sock = self._transport.get_extra_info("socket")
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -210,6 +257,7 @@ class Outbound(asyncio.Protocol):
         self._transport.abort()
 
     def abort(self) -> None:
+        self._outbox.clear()
         self._transport.abort()
 
     # ---------------------------------------------------------------- beside the port
@@ -250,7 +298,7 @@ class Outbound(asyncio.Protocol):
         body = b"%d\n" % status
         headers = ((b"content-type", b"text/plain; charset=utf-8"),)
         head, _, _ = self.service.renderer.render(status, headers, Framing.WHOLE, len(body), False, False)
-        self._transport.write(head + body)
+        self._write(head + body)
 
     def _name(self) -> str:
         client = self.client

@@ -962,18 +962,87 @@ async def test_a_small_response_is_one_write_one_task_and_no_timer(monkeypatch):
     assert driven.transport.pauses == 0
 
 
-@looped
-async def test_a_streamed_response_is_one_write_a_message():
+def streaming(pieces, pause=None, headers=()):
+    """An application that sends these pieces, doing `pause` behind each."""
+
+    @http
     async def serve(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200})
-        for _ in range(3):
-            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if pause is not None:
+                await pause()
         await send({"type": "http.response.body"})
 
-    driven = Driven(http(serve))
+    return serve
+
+
+@looped
+async def test_pieces_that_are_sent_without_waiting_leave_in_one_write():
+    driven = Driven(streaming([b"x"] * 3))
     driven.feed(GET)
     await driven.idle()
+    (written,) = driven.transport.writes
+    assert written.endswith(b"1\r\nx\r\n1\r\nx\r\n1\r\nx\r\n0\r\n\r\n")
+
+
+@looped
+async def test_a_piece_is_out_as_soon_as_the_application_waits():
+    seen = []
+
+    async def look():
+        await asyncio.sleep(0)
+        seen.append(len(driven.transport.writes))
+
+    driven = Driven(streaming([b"x"] * 3, look))
+    driven.feed(GET)
+    await driven.idle()
+    assert seen == [1, 2, 3]
     assert len(driven.transport.writes) == 4
+
+
+@looped
+async def test_much_is_not_held_for_one_write():
+    driven = Driven(streaming([b"x" * 10_000] * 20))
+    driven.feed(GET)
+    await driven.idle()
+    assert len(driven.transport.writes) > 2
+    assert driven.transport.data.count(b"x") == 200_000
+
+
+@looped
+async def test_a_buffer_that_the_application_uses_again_is_sent_as_it_was():
+    buffer = bytearray(b"one")
+
+    @http
+    async def serve(scope, receive, send):
+        headers = [(b"content-length", b"9")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for word in (b"one", b"two", b"six"):
+            buffer[:] = word
+            await send({"type": "http.response.body", "body": buffer, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    driven = Driven(serve)
+    driven.feed(GET)
+    await driven.idle()
+    assert driven.transport.data.endswith(b"\r\n\r\nonetwosix")
+
+
+@looped
+async def test_what_was_sent_before_an_application_failed_is_out_before_the_close():
+    @http
+    async def serve(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        raise ValueError("no more")
+
+    driven = Driven(serve)
+    with logged():
+        driven.feed(GET)
+        await driven.idle()
+    assert driven.transport.data.endswith(b"1\r\nx\r\n")
+    assert driven.transport.ended
 
 
 @looped
