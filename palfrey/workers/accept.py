@@ -15,6 +15,7 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
+from palfrey.asgi.start import start
 from palfrey.protocols.http1.connection import Http1Connection
 
 if TYPE_CHECKING:
@@ -125,9 +126,10 @@ class Acceptor:
         sock.setblocking(False)
         # Named now: by the time that the task runs a draining worker has closed its listeners.
         server = self._servers[listener.fileno()]
-        task = self._service.loop.create_task(self._adopt(sock, peer, server))
-        self._adopting.add(task)
-        task.add_done_callback(self._adopted)
+        task = start(self._service.loop, self._adopt(sock, peer, server))
+        if not task.done():
+            self._adopting.add(task)
+            task.add_done_callback(self._adopted)
         return True
 
     def _cannot_accept(self, listener: Listener, error: OSError) -> None:
