@@ -24,7 +24,8 @@ INTRODUCTION = """\
 
 <!-- Written by `scripts/bench report` from benchmarks/results. Do not edit. -->
 
-Palfrey against other servers under load: {titles}. Only the ratios carry from one machine to the next.
+Palfrey against other servers under load ({titles}).
+Only the ratios carry from one machine to the next.
 
 How it is measured. One worker process of each server with its defaults, pinned with all its threads to one core; wrk
 with one thread on another core, over {connections} connections. Rounds of {seconds} s alternate between the servers,
@@ -73,10 +74,12 @@ def write(runs: dict[str, Run], docs: Path = DOCS) -> list[Path]:
 def _introduction(runs: dict[str, Run]) -> str:
     latest = list(runs.values())[-1]
     present = dict.fromkeys(each.server for run in runs.values() for each in run.rounds)
-    titles = ", ".join(CONTESTANTS[name].title for name in present if name in CONTESTANTS and name != "palfrey-quiet")
+    titles = "; ".join(
+        CONTESTANTS[name].title for name in present if name in CONTESTANTS and name not in ("palfrey", "palfrey-quiet")
+    )
     counts = sorted({sum(1 for _ in run.of(s, "palfrey")) for run in runs.values() for s in SCENARIOS} - {0})
     text = INTRODUCTION.format(
-        titles=titles.removeprefix("Palfrey, "),
+        titles=titles,
         connections=latest.connections,
         seconds=latest.seconds,
         rounds=" to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else 0,

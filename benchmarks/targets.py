@@ -42,7 +42,14 @@ class Target:
             return Verdict.UNKNOWN, ""
         least: Ratio = min(compared, key=lambda each: each.value)
         verdict = Verdict.MET if least.value >= self.at_least else Verdict.MISSED
-        return verdict, f"{least.value:.2f} ({least.low:.2f} to {least.high:.2f})"
+        return (
+            verdict,
+            f"{least.value:.2f} ({least.low:.2f} to {least.high:.2f}), {_by_cpu(compared):.2f} by processor time",
+        )
+
+
+def _by_cpu(compared: list[Ratio]) -> float:
+    return min(each.by_cpu for each in compared)
 
 
 @dataclass(frozen=True, kw_only=True)
