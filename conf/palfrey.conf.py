@@ -160,9 +160,8 @@ workers = 2
 # The fields that these proxies are believed in. Name those that your proxy sets, and no others:
 # what it passes on from its client is that client's own say. forwarded (RFC 7239) stands in the
 # place of the first four.
-# [a list, each x-forwarded-for, x-forwarded-proto, x-forwarded-host, x-forwarded-port,
-# x-forwarded-prefix or forwarded; or text, separated by ','; --forwarded-fields,
-# PALFREY_FORWARDED_FIELDS]
+# [any of x-forwarded-for, x-forwarded-proto, x-forwarded-host, x-forwarded-port, x-forwarded-prefix
+# or forwarded, separated by commas; --forwarded-fields, PALFREY_FORWARDED_FIELDS]
 # forwarded_fields = ['x-forwarded-for', 'x-forwarded-proto']
 
 # Request headers with an underscore in their name, which WSGI and CGI cannot tell from a dash: keep

@@ -308,6 +308,18 @@ def many(item: Parser[T], separator: str | None = ",") -> Parser[tuple[T, ...]]:
     return Parser(read, f"a list, each {item.expects}; or text, {between}", item.metavar, Shape.LIST)
 
 
+def some(*choices: str) -> Parser[tuple[str, ...]]:
+    """Any of a few words: a list, or text with commas between them, each item of a list included."""
+    word = choice(*choices)
+
+    def read(value: object) -> tuple[str, ...]:
+        if isinstance(value, (list, tuple)):
+            value = ",".join(_read_text(item) for item in value)
+        return tuple(word.read(item) for item in _read_text(value).split(",") if item.strip())
+
+    return Parser(read, f"any of {word.expects}, separated by commas", "LIST", Shape.LIST)
+
+
 def _read_log_config(value: object) -> str | dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)

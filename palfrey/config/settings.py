@@ -40,6 +40,7 @@ from palfrey.config.parsers import (
     path,
     peers,
     seconds,
+    some,
     text,
     worker_class_name,
 )
@@ -326,20 +327,17 @@ class Settings:
     )
     forwarded_fields: tuple[str, ...] = row(
         ("x-forwarded-for", "x-forwarded-proto"),
-        many(
-            choice(
-                "x-forwarded-for",
-                "x-forwarded-proto",
-                "x-forwarded-host",
-                "x-forwarded-port",
-                "x-forwarded-prefix",
-                "forwarded",
-            )
+        some(
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+            "forwarded",
         ),
         HTTP,
         "The fields that these proxies are believed in. Name those that your proxy sets, and no others: what it passes "
         "on from its client is that client's own say. forwarded (RFC 7239) stands in the place of the first four.",
-        metavar="FIELD",
     )
     header_map: str = row(
         "keep",

@@ -58,6 +58,7 @@ def test_one_family_of_proxy_fields_is_believed(tmp_path: Path, rival: str) -> N
     message = refusal(tmp_path, forwarded_fields=("forwarded", rival))
     assert message.endswith(f"): forwarded says what {rival} says: name the one that your proxy sets")
     assert accepted(tmp_path, forwarded_fields=("forwarded", "x-forwarded-prefix"))
+    assert accepted(tmp_path, forwarded_fields=("forwarded,x-forwarded-prefix",))
     assert accepted(tmp_path, forwarded_fields="Forwarded").forwarded_fields == ("forwarded",)
     assert accepted(tmp_path, forwarded_fields=rival).forwarded_fields == (rival,)
 

@@ -274,6 +274,16 @@ def test_no_parser_raises_anything_but_value_error(row: object, value: object) -
     assert "\n" not in reason
 
 
+def test_some() -> None:
+    parser = parsers.some("a", "b", "c")
+    for value in ("a, B,", ["a", "b"], ("a,b",)):
+        assert parser.read(value) == ("a", "b")
+    assert parser.read("") == parser.read([]) == ()
+    for wrong in ("a,x", ["x"], 3, [3]):
+        with pytest.raises(ValueError, match=r"^must be (a, b or c|text)$"):
+            parser.read(wrong)
+
+
 @pytest.mark.parametrize("value", ["", "x request", "x:y", "é", 3, None])
 def test_field_name_refuses(value: object) -> None:
     assert parsers.field_name.read(" X-Request-ID ") == "x-request-id"
