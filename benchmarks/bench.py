@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds for each server (default 5)")
     parser.add_argument("--seconds", type=int, default=3, help="seconds of load in a round (default 3)")
     parser.add_argument("--connections", type=int, default=64, help="connections at a time (default 64)")
+    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for quiet cores before a round")
     parser.add_argument("--servers", help=f"which, comma-separated, of: {','.join(CONTESTANTS)}")
     parser.add_argument("--json", type=Path, help="keep the run in this file (default for all: benchmarks/results)")
     options = parser.parse_args()
@@ -61,7 +62,7 @@ def _measure(options: argparse.Namespace, names: list[str]) -> None:
     missing = [name for name in wanted if name not in CONTESTANTS or not installed(name)]
     if missing:
         raise SystemExit(f"not installed (or not known): {', '.join(missing)}; see --servers, scripts/env bench")
-    plan = Plan(options.rounds, options.seconds, options.connections, choose())
+    plan = Plan(options.rounds, options.seconds, options.connections, choose(), options.patience)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     run = Run(
         started=started,

@@ -26,6 +26,22 @@ def pin(core: int | None) -> None:
         os.sched_setaffinity(0, {core})
 
 
+QUIET = 0.1
+"""A core of which less than this share is used is quiet."""
+LOOK = 0.25
+"""Seconds that a look at the cores takes."""
+
+
+def wait_for_quiet(cores: Cores, patience: float) -> None:
+    """Returns when both cores are quiet, or after `patience` seconds."""
+    give_up = time.monotonic() + patience
+    while time.monotonic() < give_up:
+        before = [_core_seconds(core) for core in cores]
+        time.sleep(LOOK)
+        if all(_core_seconds(core) - was < QUIET * LOOK for core, was in zip(cores, before, strict=True)):
+            return
+
+
 @dataclass(frozen=True)
 class Used:
     """Processor time between two looks."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cores import Cores, Meter
+from benchmarks.cores import Cores, Meter, wait_for_quiet
 from benchmarks.load import load
 from benchmarks.results import Round
 from benchmarks.scenarios import Scenario
@@ -31,6 +31,8 @@ class Plan:
     seconds: int
     connections: int
     cores: Cores
+    patience: float = 0.0
+    """Seconds that each round waits for the cores to be quiet, at most."""
 
 
 def measure(
@@ -53,6 +55,7 @@ def _round(scenario: Scenario, name: str, turn: int, plan: Plan, folder: Path) -
         certificate, key = certificates(folder) if scenario.tls else (None, None)
         wanted = Wanted(scenario, free_port(), own, log, certificate, key)
         with serving(name, wanted, server_core) as pid:
+            wait_for_quiet(plan.cores, plan.patience)
             warm = load(wanted.url, scenario, plan.connections, WARM_UP, load_core)
             meter = Meter(pid, server_core)
             done = load(wanted.url, scenario, plan.connections, plan.seconds, load_core)
