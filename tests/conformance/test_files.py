@@ -12,6 +12,7 @@ import hashlib
 import os
 import random
 import ssl
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,6 +28,8 @@ from tests.support.rawhttp import Cut
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OLD = b"GET / HTTP/1.0\r\n\r\n"
 LARGE = 8_000_000
+"""More than a socket takes at once, as a rule."""
+HUGE = 32_000_000
 """More than any socket takes at once."""
 
 needs_sendfile = pytest.mark.skipif(not hasattr(os, "sendfile"), reason="this system has no os.sendfile")
@@ -66,13 +69,16 @@ def make(tmp_path):
     """Makes a file of that size, of bytes that do not repeat; all are closed again at the end of the test."""
 
     def one(size, name="file"):
-        path = tmp_path / name
-        path.write_bytes(random.Random(size).randbytes(size))
-        return path
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(random.Random(size).randbytes(size))
+        return paths[-1]
 
+    paths: list[Path] = []
     yield one
     open_files = [file.path for file in psutil.Process().open_files()]
     assert not [path for path in open_files if path.startswith(str(tmp_path))]
+    for path in paths:
+        path.unlink()
 
 
 @pytest.fixture
@@ -311,14 +317,14 @@ def test_content_that_waits_in_the_transport_goes_before_the_file(make):
 
 @pytest.mark.parametrize("chunked", [True, False])
 def test_nothing_gets_between_the_bytes_of_a_file(make, chunked):
-    path = make(LARGE)
+    path = make(HUGE)
     refused = []
 
     @http
     async def app(scope, receive, send):
-        await send(start(*([] if chunked else [(b"content-length", b"%d" % (LARGE + 3))])))
+        await send(start(*([] if chunked else [(b"content-length", b"%d" % (HUGE + 3))])))
         with path.open("rb") as file:
-            sending = asyncio.ensure_future(send(zerocopy(file, 0, LARGE, True)))
+            sending = asyncio.ensure_future(send(zerocopy(file, 0, HUGE, True)))
             await asyncio.sleep(0)
             for message in (body(b"x", True), body(b"x"), zerocopy(file, 0, 10, True), zerocopy(file, 0, None, True)):
                 try:
@@ -351,12 +357,12 @@ def stalled(server) -> bool:
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_client_that_stops_reading_is_waited_for(make, copied, loop):
-    path = make(LARGE)
+    path = make(HUGE)
     with serving(path_app(path), loop=loop) as server, server.client(receive_buffer=65536) as client:
         client.send(GET)
         server.until(lambda: stalled(server))
         part = server.call(lambda: the_connection(server).exchange.body_bytes)
-        assert 0 <= part < LARGE
+        assert 0 < part < HUGE
         # The loop is not kept busy meanwhile, and serves others.
         with server.client() as other:
             other.send(b"HEAD" + GET[3:])
@@ -369,7 +375,7 @@ def test_a_client_that_stops_reading_is_waited_for(make, copied, loop):
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("how", ["reset", "close"])
 def test_a_client_that_leaves(make, copied, loop, how):
-    path = make(LARGE)
+    path = make(HUGE)
     raised = []
 
     @http
@@ -395,7 +401,7 @@ def test_a_client_that_leaves(make, copied, loop, how):
 @needs_sendfile
 def test_a_client_that_the_kernel_alone_knows_to_be_gone(make, monkeypatch):
     """While the transport has nothing to write, and does not read, only the copy of the socket is told."""
-    path = make(LARGE)
+    path = make(HUGE)
     call = os.sendfile
     failing = []
 
@@ -415,13 +421,13 @@ def test_a_client_that_the_kernel_alone_knows_to_be_gone(make, monkeypatch):
 
 
 def test_a_file_that_shrinks_meanwhile(make):
-    path = make(LARGE)
+    path = make(HUGE)
     with logged() as records, serving(path_app(path)) as server, server.client(receive_buffer=65536) as client:
         client.send(GET)
         client.take(1000)
         os.truncate(path, 1000)
         with pytest.raises(Cut):
-            client.take(LARGE)
+            client.take(HUGE)
     assert len(records.errors) == 1
     assert "shorter than it was" in records.errors[0]
 
@@ -429,7 +435,7 @@ def test_a_file_that_shrinks_meanwhile(make):
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_a_file_whose_sending_is_cancelled_never_looks_whole(make, copied, loop, goes_on):
-    path = make(LARGE)
+    path = make(HUGE)
     raised = []
 
     @http
@@ -462,7 +468,7 @@ def test_a_file_whose_sending_is_cancelled_never_looks_whole(make, copied, loop,
 
 
 def test_an_application_that_fails_while_its_file_is_being_sent(make, copied):
-    path = make(LARGE)
+    path = make(HUGE)
 
     @http
     async def app(scope, receive, send):
@@ -486,7 +492,7 @@ def test_an_application_that_fails_while_its_file_is_being_sent(make, copied):
 
 def test_a_half_closed_client_gets_all_of_its_file(make, monkeypatch):
     monkeypatch.setattr(connection_module, "HALF_CLOSED_GRACE", 0.01)
-    path = make(LARGE)
+    path = make(HUGE)
 
     @http
     async def app(scope, receive, send):
@@ -515,7 +521,7 @@ def test_a_half_closed_client_gets_all_of_its_file(make, monkeypatch):
 
 
 def test_a_draining_server_finishes_its_file(make, copied):
-    path = make(LARGE)
+    path = make(HUGE)
     with serving(path_app(path)) as server, server.client(receive_buffer=65536) as client:
         client.send(GET)
         server.until(lambda: stalled(server))
@@ -527,7 +533,7 @@ def test_a_draining_server_finishes_its_file(make, copied):
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_what_is_left_of_a_file_is_cut_when_time_is_up(make, copied, loop):
-    path = make(LARGE)
+    path = make(HUGE)
     with (
         logged() as records,
         serving(path_app(path), loop=loop) as server,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from palfrey.asgi.exchange import CLIENT_LEFT, Exchange, Phase
-from palfrey.asgi.stream import Framing
+from palfrey.asgi.exchange import CLIENT_LEFT, SMALL_FILE, Exchange, Phase
+from palfrey.asgi.stream import ClientDisconnected, Framing
 from palfrey.types import HostPort, Receive, Scope, Send
 
 
@@ -29,6 +29,8 @@ class FakeStream:
         self.status = 0
         self.body = b""
         self.calls: list[str] = []
+        self.file_may_end = asyncio.Event()
+        self.file_may_end.set()
 
     def send_head(self, status: int, headers: Any, body: bytes, more: bool, framing: Framing) -> None:
         self.status = status
@@ -39,6 +41,7 @@ class FakeStream:
 
     async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
         self.calls.append(f"send_file {count}")
+        await self.file_may_end.wait()
 
     def send_informational(self, status: int, headers: Any) -> None:
         self.calls.append(f"send_informational {status}")
@@ -179,3 +182,34 @@ def test_a_file_of_another_length_than_declared_is_refused_before_its_head(
     assert stream.status == answer
     assert stream.body == (b"neigh" if answer == 200 else b"Internal Server Error")
     assert stream.calls == ["finished"]
+
+
+def test_a_response_that_was_cut_while_its_file_was_being_sent_stays_cut(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(SMALL_FILE + 1))
+    sending: list[asyncio.Future[None]] = []
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        sending.append(asyncio.ensure_future(send({"type": "http.response.pathsend", "path": str(file)})))
+        await asyncio.sleep(0)
+        raise KeyError("a bug")
+
+    async def scene() -> None:
+        asked, stream = exchange(fails)
+        stream.file_may_end.clear()
+        await run(asked)
+        assert (asked.phase, stream.calls) == (Phase.DONE, [f"send_file {SMALL_FILE + 1}", "reset"])
+        stream.file_may_end.set()
+        with pytest.raises(ClientDisconnected):
+            await sending[0]
+        assert (asked.phase, stream.calls[2:]) == (Phase.DONE, [])
+
+    asyncio.run(scene())
+
+
+def test_bytes_of_a_file_are_counted_as_they_go() -> None:
+    asked, _ = exchange(no_answer)
+    asked.file_sent(10)
+    asked.file_sent(5)
+    assert asked.body_bytes == 15
