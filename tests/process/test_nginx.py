@@ -30,10 +30,16 @@ ROOT = Path(__file__).parents[2]
 Start = Callable[..., Server]
 
 APP = '''\
-"""Tells what it sees of a request; streams in two parts, the second when another request says so."""
+"""Tells what it sees of a request; can stop half-way until another request lets it go on."""
 import asyncio, hashlib, json
 
-released = asyncio.Event()
+halfway, released = asyncio.Event(), asyncio.Event()
+
+
+async def stop():
+    halfway.set()
+    await released.wait()
+    released.clear()
 
 
 async def answer(send, body, headers=(), more=False):
@@ -46,12 +52,15 @@ async def app(scope, receive, send):
         raise NotImplementedError
     path = scope["path"]
     if path == "/release":
+        await halfway.wait()
+        halfway.clear()
         released.set()
         await answer(send, b"")
     elif path in ("/stream", "/events"):
-        await answer(send, b"first ", [(b"x-accel-buffering", b"no")] if path == "/events" else [], True)
-        await released.wait()
-        released.clear()
+        # Of a known length: nginx holds back a part of it, where it would pass on a chunk.
+        headers = [(b"content-length", b"12")]
+        await answer(send, b"first ", headers + [(b"x-accel-buffering", b"no")] * (path == "/events"), True)
+        await stop()
         await send({"type": "http.response.body", "body": b"second"})
     elif path == "/upload":
         digest, first = hashlib.sha256(), True
@@ -62,8 +71,7 @@ async def app(scope, receive, send):
                 break
             if first and b"wait" in scope["query_string"]:
                 first = False
-                await released.wait()
-                released.clear()
+                await stop()
         await answer(send, digest.hexdigest().encode())
     else:
         facts = {name: scope[name] for name in ("client", "scheme", "server", "root_path", "path", "http_version")}
@@ -216,7 +224,7 @@ def test_uploads_whole_in_chunks_and_as_they_come(proxied) -> None:
         connection.putrequest("POST", "/upload?wait")
         connection.putheader("Content-Length", "10")
         connection.endheaders(b"first")
-        # It waits in the application, which has the first half, while another request goes through.
+        # Answered when the application has the first half and waits.
         other.request("GET", "/release")
         other.getresponse().read()
         connection.send(b"later")
