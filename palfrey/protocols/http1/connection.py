@@ -274,8 +274,6 @@ class Http1Connection(Outbound):
             self._count_request(service.limit_connection_requests)
         self._old = scope["http_version"] == "1.0"
         self._started = False
-        self._received = self._ahead = self._unread = 0
-        self._remaining = length
         self.phase = HELD if not length else CHUNKS if length == CHUNKED else CONTENT
         exchange = Exchange(self, service.application(), scope, frame.expects_continue, monotonic())
         if service.request_ids is not None:
@@ -284,6 +282,8 @@ class Http1Connection(Outbound):
         if not length:
             exchange.feed_eof()
             return
+        self._received = self._ahead = self._unread = 0
+        self._remaining = length
         self._watch()
         self._chunks = ChunkedReader() if length == CHUNKED else None
         if service.limit_body and length > service.limit_body:
