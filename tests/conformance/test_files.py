@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import logging
 import os
 import random
 import ssl
@@ -370,6 +371,43 @@ def test_a_client_that_stops_reading_is_waited_for(make, copied, loop):
         assert digest(client.response().body) == digest(path.read_bytes())
         server.until(lambda: not server.serving.service.running)
         assert server.call(lambda: the_connection(server).writable)
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_client_that_never_reads_on_is_reset_in_time(make, copied, tmp_path, loop, kind):
+    path = make(HUGE)
+    settings = {"uds": str(tmp_path / "s")} if kind == "unix" else {}
+    with (
+        logged() as records,
+        serving(path_app(path), loop=loop, timeout_write=5, **settings) as server,
+        server.client(receive_buffer=65536) as client,
+    ):
+        client.send(GET)
+        server.until(lambda: stalled(server))
+        for _ in range(4):
+            server.call(server.serving.service.tick)
+        assert server.call(lambda: stalled(server))
+        for _ in range(4):
+            server.call(server.serving.service.tick)
+        server.until(lambda: not server.serving.service.connections and not server.serving.service.running)
+    assert "it did not read the response" in records.at(logging.INFO)[0]
+    assert records.warnings == []
+
+
+def test_a_client_that_reads_slowly_but_steadily_gets_all_of_its_file(make):
+    path = make(HUGE)
+    with serving(path_app(path), timeout_write=5) as server, server.client(receive_buffer=65536) as client:
+        client.send(GET)
+        head = client.head()
+        assert b"content-length: %d" % HUGE in head
+        server.until(lambda: stalled(server))
+        parts = []
+        for _ in range(30):  # of which each takes far less than the kernel holds
+            parts.append(client.take(100_000))
+            server.call(server.serving.service.tick)
+        parts.append(client.take(HUGE - 3_000_000))
+        assert digest(b"".join(parts)) == digest(path.read_bytes())
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])

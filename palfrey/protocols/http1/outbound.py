@@ -175,9 +175,10 @@ class Outbound(asyncio.Protocol):
     async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
         self.check_open()
         chunked = self._chunked_out
-        self._empty_outbox()
         if chunked:
-            self._transport.write(b"%x\r\n" % count)
+            self._write(b"%x\r\n" % count)
+        else:
+            self._empty_outbox()
         done = await send_by_kernel(self, self._transport, fd, offset, count, self._file_sent)
         if done < count:
             await self._send_read(fd, offset + done, count - done)
