@@ -85,7 +85,7 @@ app_dir = "examples"
 # -- Workers ---------------------------------------------------------------------------------------
 
 # How many worker processes serve.
-# [a whole number, at least 1; -w, --workers, PALFREY_WORKERS, WEB_CONCURRENCY]
+# [a whole number, from 1 to 512; -w, --workers, PALFREY_WORKERS, WEB_CONCURRENCY]
 workers = 2
 
 # Accepted for Gunicorn's sake, without effect: there is one kind of worker.

@@ -402,7 +402,9 @@ class Exchange(Request):
         try:
             await self._app(self.scope, self.receive, self.send)
         except BaseException as error:  # SystemExit in a handler must not end the worker either
-            if self.peer is THERE or not is_farewell(error):
+            if self.phase is DONE and isinstance(error, asyncio.CancelledError):
+                log.warning("Cut short: what the application went on with behind its answer to %s", self.describe())
+            elif self.peer is THERE or not is_farewell(error):
                 log.error("Exception in ASGI application, answering %s", self.describe(), exc_info=from_the_app(error))
             self._fail()
             if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):

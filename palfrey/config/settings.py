@@ -226,7 +226,12 @@ class Settings:
 
     # -- Workers -------------------------------------------------------------------------------------------------
     workers: int = row(
-        1, integer(1), WORKERS, "How many worker processes serve.", flags=("-w", "--workers"), env=("WEB_CONCURRENCY",)
+        1,
+        integer(1, 512),
+        WORKERS,
+        "How many worker processes serve.",
+        flags=("-w", "--workers"),
+        env=("WEB_CONCURRENCY",),
     )
     worker_class: str = row(
         "asgi",

@@ -693,3 +693,24 @@ async def test_a_request_whose_client_leaves_is_logged_once():
     lines = await noted(app, GET + GET)
     assert len(lines) == 1
     assert lines[0][4] == 499
+
+
+@looped
+async def test_background_work_that_is_cancelled_is_said_to_be_cut_and_is_no_error():
+    begun = asyncio.Event()
+
+    @http
+    async def serve(scope, receive, send):
+        await respond(send, b"done")
+        begun.set()
+        await asyncio.sleep(600)
+
+    driven = Driven(serve)
+    with logged() as records:
+        driven.feed(GET)
+        await begun.wait()
+        (exchange,) = driven.service.running
+        exchange.task.cancel()
+        await asyncio.wait((exchange.task,))
+    assert records.errors == []
+    assert [line for line in records.warnings if line.startswith("Cut short")] == records.warnings != []
