@@ -85,6 +85,11 @@ class Acceptor:
                 if not self._take(listener):
                     break
 
+    def give_up(self) -> None:
+        """Drops the connections that are not served yet."""
+        for task in self._adopting:
+            task.cancel()
+
     def close(self) -> None:
         """Closes this process's copies of the listeners."""
         self.stop()

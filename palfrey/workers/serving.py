@@ -104,6 +104,7 @@ class Serving:
         service.begin_draining()
         if self._acceptor.adopting:
             await asyncio.wait(self._acceptor.adopting, timeout=deadline - self._loop.time())
+            self._acceptor.give_up()
         try:
             await asyncio.wait_for(service.wait_until_empty(), max(0.0, deadline - self._loop.time()))
         except TimeoutError:
@@ -117,8 +118,7 @@ class Serving:
         """Stops at once: nothing more is accepted, every connection is cut."""
         self._acceptor.close()
         self.service.begin_draining()
-        for task in self._acceptor.adopting:
-            task.cancel()
+        self._acceptor.give_up()
         self._cut()
 
     def _cut(self) -> None:

@@ -120,6 +120,18 @@ def test_a_client_that_never_reads_is_cut_at_the_end_of_a_graceful_stop(loop, li
     assert "had not read to its end" in line
 
 
+@pytest.mark.parametrize(("loop", "ssl_transport"), TRANSPORTS)
+def test_so_is_one_that_does_not_complete_its_handshake(files, loop, ssl_transport):
+    with (
+        serving(small, loop=loop, ssl_transport=ssl_transport, graceful_timeout=0.1, **files) as server,
+        server.client() as client,
+    ):
+        server.until(lambda: bool(server.serving._acceptor.adopting))
+        server.begin_stop()
+        server.join()
+        client.expect_end()
+
+
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_and_by_the_sweep_long_before(loop):
     with (

@@ -36,6 +36,38 @@ async def test_the_sweep_calls_those_whose_time_is_up():
 
 
 @looped
+async def test_no_time_is_cut_short_by_the_part_of_a_sweep_in_which_it_began():
+    service = make()
+    service.tick()
+    connection = Connection(service.clock + 2)
+    service.connections.add(connection)
+    service.tick()
+    service.tick()
+    assert connection.expired == 0
+    service.tick()
+    assert connection.expired == 1
+
+
+@looped
+async def test_a_loop_that_was_blocked_has_not_used_up_anybodys_time():
+    service = make()
+    service.tick(0.25)
+    service.tick(0.25)
+    assert service.clock == 0.5
+
+
+@looped
+async def test_a_connection_that_goes_makes_room_once():
+    service = make()
+    told = []
+    service.make_room()
+    service.on_room = lambda: told.append(1)
+    service.forget(Connection())
+    service.forget(Connection())
+    assert told == [1]
+
+
+@looped
 async def test_the_sweep_bears_connections_that_go_meanwhile():
     service = make()
 
@@ -76,10 +108,16 @@ async def test_concurrency():
 
 @looped
 async def test_limits_that_are_off():
-    off = ("limit_request_line", "limit_request_fields", "limit_request_field_size", "timeout_request_header")
+    off = (
+        "limit_request_line",
+        "limit_request_fields",
+        "limit_request_field_size",
+        "timeout_request_header",
+        "timeout_write",
+    )
     service = make(root_path="/", **dict.fromkeys(off, 0))
     assert service.limit_line == service.limit_field == service.limit_head
-    assert service.header_timeout == NEVER
+    assert service.header_timeout == service.write_timeout == NEVER
     assert service.root_path == ""
 
 

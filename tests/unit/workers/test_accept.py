@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from contextlib import asynccontextmanager
 
@@ -182,3 +183,40 @@ async def test_it_does_not_start_again_once_closed(monkeypatch):
         made.acceptor.close()
         await asyncio.sleep(0.03)
         assert made.listener.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "asked", "room"),
+    [
+        (1024, 0, 922),
+        (1024, 100, 100),
+        (1024, 5000, 922),
+        (1_000_000, 0, 900_000),
+        (256, 0, 192),
+        (10, 0, 1),
+        (resource.RLIM_INFINITY, 0, 0),
+        (resource.RLIM_INFINITY, 7, 7),
+    ],
+)
+def test_connections_leave_descriptors_to_the_application(files, asked, room, monkeypatch):
+    monkeypatch.setattr(accept.resource, "getrlimit", lambda _: (files, files))
+    assert accept._room(asked) == room
+
+
+@looped
+async def test_a_handshake_that_fails_makes_room(monkeypatch):
+    async with stage(limit=1) as made:
+        failing = [True]
+        real = made.acceptor._connect
+
+        async def connect(factory, sock):
+            if failing:
+                failing.clear()
+                raise OSError("no handshake")
+            return await real(factory, sock)
+
+        monkeypatch.setattr(made.acceptor, "_connect", connect)
+        made.connect()
+        made.connect()
+        made.acceptor.start()
+        await made.connections(1)
