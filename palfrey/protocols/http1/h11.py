@@ -1,4 +1,4 @@
-"""Splits field lines with h11, in Python throughout. What it is shown, and what becomes of it, is in fields.py."""
+"""Reads field lines with h11, in Python throughout. What it is shown, and what becomes of it, is in fields.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from palfrey.types import Header
 
 _LINE = b"GET / HTTP/1.0\r\n"
-"""Version 1.0, in which h11 does not miss the Host, which is not among the lines."""
+"""Version 1.0, in which h11 does not miss the Host, which it is not shown."""
 
 
 class H11Parser:
@@ -20,14 +20,13 @@ class H11Parser:
 
     __slots__ = ()
 
-    def split(self, section: bytes) -> list[Header]:
+    def read(self, line: bytes) -> Header | None:
         """See fields.Parser."""
         connection = h11.Connection(h11.SERVER)
         try:
-            connection.receive_data(b"%b%b\r\n" % (_LINE, section))
+            connection.receive_data(b"%b%b\r\n\r\n" % (_LINE, line))
             request = connection.next_event()
         except h11.RemoteProtocolError as error:
             raise ProtocolError(400, str(error)) from None
-        if not isinstance(request, h11.Request):
-            raise ProtocolError(400, "h11 finds no whole request in it")
-        return list(request.headers)
+        fields = list(request.headers) if isinstance(request, h11.Request) else []
+        return fields[0] if len(fields) == 1 else None

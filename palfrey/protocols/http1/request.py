@@ -41,7 +41,8 @@ def read_request(head: bytes, facts: Facts, service: Service) -> tuple[dict[str,
     if line is None:
         raise why_no_request(head)
     method_bytes, target, minor = line.groups()
-    lines = head[line.end() : -4].split(b"\r\n")
+    section = head[line.end() : -4]
+    lines = section.split(b"\r\n") if section else []
     if len(head) > service.limit_short or len(lines) > service.limit_fields:
         _check_limits(head, len(lines), service)
     headers = service.fields.read(lines)

@@ -24,9 +24,9 @@ class Counting:
     def __init__(self) -> None:
         self.shown: list[bytes] = []
 
-    def split(self, section):
-        self.shown.append(section)
-        return HttptoolsParser().split(section)
+    def read(self, line):
+        self.shown.append(line)
+        return HttptoolsParser().read(line)
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def test_names_in_lower_case_and_values_without_space_around(name):
 
 
 def test_no_fields(reader, parser):
-    assert reader.read([b""]) == []
+    assert reader.read([]) == []
     assert parser.shown == []
 
 
 def test_a_line_is_read_once(reader, parser):
     assert reader.read([b"A: 1", b"B: 2"]) == [(b"a", b"1"), (b"b", b"2")]
     assert reader.read([b"B: 2", b"C: 3", b"A: 1", b"C: 3"]) == [(b"b", b"2"), (b"c", b"3"), (b"a", b"1"), (b"c", b"3")]
-    assert parser.shown == [b"A: 1\r\nB: 2\r\n", b"C: 3\r\nC: 3\r\n"]
+    assert parser.shown == [b"A: 1", b"B: 2", b"C: 3"]
 
 
 def test_the_list_is_each_requests_own(reader):
@@ -74,7 +74,7 @@ def test_the_list_is_each_requests_own(reader):
 
 def test_the_parser_is_not_shown_what_it_would_act_upon(reader, parser):
     reader.read([b"Host: a", b"Content-Length: 5", b"X: y", b"Upgrade: z", b"Proxy-Connection: close", b"Expect: 1"])
-    assert parser.shown == [b"X: y\r\n"]
+    assert parser.shown == [b"X: y"]
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,15 @@ def test_the_parser_is_not_shown_what_it_would_act_upon(reader, parser):
 def test_credentials_and_long_lines_are_not_remembered(reader, parser, line):
     reader.read([line, b"A: 1"])
     reader.read([line, b"A: 1"])
-    assert parser.shown[1] == line + b"\r\n"
+    assert parser.shown.count(b"A: 1") == 1
+    assert line not in reader
 
 
 def test_what_is_remembered_is_bounded(reader):
     for number in range(3 * REMEMBERED_LINES):
         assert reader.read([b"X: %d" % number, b"A: 1"]) == [(b"x", b"%d" % number), (b"a", b"1")]
-        assert len(reader._known) <= REMEMBERED_LINES
-    assert b"A: 1" in reader._known
+        assert len(reader) <= REMEMBERED_LINES
+    assert b"A: 1" in reader
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_what_is_remembered_is_bounded(reader):
         (b"a: b\nc: d", "control"),
         (b"a: b\r", "control"),
         (b"", "name"),
-        (b" \t", "name"),
+        (b" \t", "folding"),
     ],
 )
 def test_a_bad_line_is_refused_with_its_reason_and_not_remembered(reader, line, reason):
@@ -116,13 +117,13 @@ def test_a_bad_line_is_refused_with_its_reason_and_not_remembered(reader, line, 
         with pytest.raises(ProtocolError, match=reason) as refusal:
             reader.read(lines)
         assert refusal.value.status == 400
-    assert list(reader._known) == [b"A: 1"]
+    assert line not in reader
 
 
 def test_what_two_readers_take_differently_is_refused():
     class Other:
-        def split(self, section):
-            return [(b"x", b"z")]
+        def read(self, line):
+            return (b"x", b"z")
 
     reader = FieldReader(Other())
     assert reader.read([b"X: z"]) == [(b"x", b"z")]
@@ -143,8 +144,8 @@ def test_header_map(name):
         assert refuse.read(lines[1:2]) == [(b"a-b", b"2")]
         with pytest.raises(ProtocolError, match="underscore"):
             refuse.read(lines)
-    assert len(keep._known) == 3
-    assert list(drop._known) == list(refuse._known) == [b"A-B: 2"]
+    assert len(keep) == 3
+    assert list(drop) == list(refuse) == [b"A-B: 2"]
 
 
 @pytest.mark.parametrize("filler", [b" ", b"\t", b"a ", b"a", b":", b"\r", b"\n", b"a\x01", b"\x00"])
