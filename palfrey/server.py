@@ -7,7 +7,6 @@ that two of them can live in one process. `run` is the whole program: logs, sign
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import importlib
 import logging
 import os
@@ -15,13 +14,13 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from palfrey.asgi.load import load_app
-from palfrey.config.settings import Settings
+from palfrey.config.settings import ROWS, Settings
 from palfrey.config.sources import from_arguments
-from palfrey.errors import EXIT_OK, BindError, ConfigError, PalfreyError
-from palfrey.master.generations import server_tls
+from palfrey.errors import EXIT_OK, ConfigError, PalfreyError
+from palfrey.master.generations import bound_addresses, server_tls
+from palfrey.master.logs import configure_logs
 from palfrey.observe.access import AccessLog
-from palfrey.observe.logging import configure
-from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
+from palfrey.system.sockets import Listener, open_listeners
 from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
 
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from palfrey.types import ASGIApp
 
 log = logging.getLogger("palfrey.error")
+
+ARBITERS = ("workers", "max_requests", "user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile")
+"""Settings that an arbiter sees to, and that one process by itself would pass over: a `user` above all."""
 
 
 class Server:
@@ -64,7 +66,7 @@ class Server:
         tls = server_tls(settings)
         if tls is not None and tls.notice is not None:
             log.warning("%s", tls.notice)
-        self.listeners = open_listeners(_addresses(settings), settings.backlog)
+        self.listeners = open_listeners(bound_addresses(settings), settings.backlog)
         try:
             serving = self._serving = Serving(settings, app, self.listeners, self._access, tls)
             try:
@@ -111,20 +113,6 @@ class Server:
             self._drain.cancel()
 
 
-def _addresses(settings: Settings) -> list[Address]:
-    """Where the settings say to listen. Raises BindError."""
-    addresses = []
-    for text in settings.binds():
-        try:
-            address = parse_bind(text)
-        except ValueError as error:
-            raise BindError(f"cannot listen on {error}") from None
-        if address.kind == "unix":
-            address = dataclasses.replace(address, mode=settings.socket_mode, owner=settings.socket_owner)
-        addresses.append(address)
-    return addresses
-
-
 def run(app: ASGIApp | str, **settings: Any) -> int:
     """Serves `app` until TERM or INT, and returns the exit status.
 
@@ -138,22 +126,15 @@ def run(app: ASGIApp | str, **settings: Any) -> int:
         status: int = arbiter.Arbiter(lambda: resolved, resolved).run()
         return status
     resolved = from_arguments(settings, os.getcwd())
-    if resolved.settings.workers > 1:
-        raise ConfigError('several workers need an import string: palfrey.run("main:app", workers=4)')
+    for name in ARBITERS:
+        if getattr(resolved.settings, name) != ROWS[name].default:
+            raise ConfigError(f'{name} needs an import string: palfrey.run("main:app", {name}=...)')
+    os.environ.update(resolved.environment)
     return _run_object(app, resolved.settings)
 
 
 def _run_object(app: ASGIApp, settings: Settings) -> int:
-    logs = configure(
-        level=settings.log_level,
-        use_colors=settings.use_colors,
-        errorlog=settings.errorlog,
-        accesslog=settings.accesslog,
-        access_log=settings.access_log,
-        access_log_format=settings.access_log_format,
-        log_config=settings.log_config,
-        process_label="server",
-    )
+    logs = configure_logs(settings, "server")
     loop = make_loop(settings.loop)
     asyncio.set_event_loop(loop)
     try:

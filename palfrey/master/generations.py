@@ -147,6 +147,11 @@ def addresses_of(settings: Settings, resolved: Resolved, inherited: Sequence[tup
     """What to listen on: as asked for, or else systemd's sockets, or else the default. Raises BindError."""
     if inherited and not asked_for(resolved):
         return [Address(kind="systemd", fd=fd) for fd, _ in inherited]
+    return bound_addresses(settings)
+
+
+def bound_addresses(settings: Settings) -> list[Address]:
+    """Where the settings say to listen. Raises BindError."""
     addresses = []
     for text in settings.binds():
         try:

@@ -263,8 +263,22 @@ def test_run_serves_an_object_until_a_signal(capfd):
     assert "GET /" in out
 
 
-def test_run_refuses_several_workers_of_an_object_and_unknown_settings():
-    with pytest.raises(ConfigError, match="import string"):
-        palfrey.run(echo, workers=2)
+def test_run_takes_what_the_settings_put_into_the_environment(monkeypatch):
+    monkeypatch.setenv("A_SECRET", "")  # and put back afterwards
+    seen = []
+    monkeypatch.setattr(palfrey.server, "_run_object", lambda app, settings: seen.append(os.environ["A_SECRET"]) or 0)
+    assert palfrey.run(echo, raw_env=["A_SECRET=x"]) == 0
+    assert seen == ["x"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"workers": 2}, {"user": "nobody"}, {"daemon": True}, {"pidfile": "p"}, {"max_requests": 5}], ids=str
+)
+def test_run_refuses_for_an_object_what_only_an_arbiter_does(settings):
+    with pytest.raises(ConfigError, match=rf"{next(iter(settings))} needs an import string"):
+        palfrey.run(echo, **settings)
+
+
+def test_run_refuses_unknown_settings():
     with pytest.raises(ConfigError, match="did you mean workers"):
         palfrey.run(echo, wrokers=2)
