@@ -148,6 +148,10 @@ class Outbound(asyncio.Protocol):
 
     def _hold_back(self, data: bytes) -> None:
         """Content with more to come: it goes out with what is sent before the application next waits."""
+        if len(data) >= OUTBOX_LIMIT:
+            self._empty_outbox()
+            self._transport.write(data)
+            return
         if not self._outbox:
             self.service.loop.call_soon(self._empty_outbox)
         self._outbox.append(data)

@@ -13,6 +13,7 @@ import pytest
 from palfrey.config.settings import Settings
 from palfrey.protocols.http1 import connection as module
 from palfrey.protocols.http1.connection import LINGER_BYTES, TURN_REQUESTS, UNREAD_LIMIT
+from palfrey.protocols.http1.outbound import OUTBOX_LIMIT
 from palfrey.protocols.service import NEVER
 from tests.support.driven import Driven
 from tests.support.inprocess import echo, http, logged, looped, read_body, respond, seen
@@ -1008,6 +1009,26 @@ async def test_much_is_not_held_for_one_write():
     await driven.idle()
     assert len(driven.transport.writes) > 2
     assert driven.transport.data.count(b"x") == 200_000
+
+
+@looped
+async def test_a_large_piece_is_not_copied_to_be_joined_to_others():
+    large = b"x" * OUTBOX_LIMIT
+
+    @http
+    async def serve(scope, receive, send):
+        headers = [(b"content-length", b"%d" % (len(large) + 2))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in (b"a", large, b"b"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    driven = Driven(serve)
+    driven.feed(GET)
+    await driven.idle()
+    head, piece, rest = driven.transport.writes
+    assert head.endswith(b"\r\n\r\na")
+    assert (piece, rest) == (large, b"b")
 
 
 @looped
