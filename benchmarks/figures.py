@@ -69,10 +69,15 @@ def _flags(rounds: list[Round]) -> list[str]:
         flags.append(f"its access log has {odd[0]:.2f} lines a response")
     if statistics.median(each.load_busy for each in rounds) > SATURATED:
         flags.append("the load generator was the limit")
-    disturbed = sum(each.others > DISTURBED for each in rounds)
-    if disturbed:
-        flags.append(f"others took over a tenth of the core in {disturbed} of {len(rounds)} rounds")
+    shared = sum(each.others > DISTURBED for each in rounds)
+    if shared:
+        flags.append(f"others took over a tenth of the core in {shared} of {len(rounds)} rounds")
     return flags
+
+
+def disturbed(rounds: list[Round]) -> bool:
+    """Whether others took so much of the core in a typical round that its rate says less."""
+    return statistics.median(each.others for each in rounds) > DISTURBED
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from benchmarks.results import Run
 
 DOCS = Path(__file__).parents[1] / "docs"
-MARKS = {Verdict.MET: "met", Verdict.MISSED: "**missed**", Verdict.UNKNOWN: "not measured"}
+MARKS = {
+    Verdict.MET: "met",
+    Verdict.MISSED: "**missed**",
+    Verdict.UNDECIDED: "undecided",
+    Verdict.UNKNOWN: "not measured",
+}
 
 INTRODUCTION = """\
 # Benchmarks
@@ -46,8 +51,8 @@ SHARED = """\
 **The machine was shared while this was measured**: in {rounds:.0%} of all rounds other processes took more than a
 tenth of the server's core (the median over all rounds was {median:.0%}). Alternation has them disturb all servers
 alike, but only roughly, and nothing keeps them from the load's core. Where the column "by processor time" (the ratio
-of the processor time that a response costs) tells another story than the rates, it is the steadier of the two; the
-targets are judged by the rates all the same.
+of the processor time that a response costs) tells another story than the rates, it is the steadier of the two; a target
+that only one of the two meets is called undecided.
 """
 
 

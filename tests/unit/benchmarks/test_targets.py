@@ -20,6 +20,13 @@ def test_what_was_not_measured_is_not_met() -> None:
     assert FASTER.judge(made_run(made_round(), made_round(server="uvicorn", rate=1)))[0] is Verdict.UNKNOWN
 
 
+@pytest.mark.parametrize(("others", "verdict"), [(0.0, Verdict.MET), (0.5, Verdict.UNDECIDED)])
+def test_on_a_shared_core_processor_time_has_to_agree(others: float, verdict: Verdict) -> None:
+    ours = made_round(rate=200, cpu=10, others=others)
+    theirs = (made_round(server=name, rate=100, cpu=12, others=others) for name in ("uvicorn", "granian"))
+    assert FASTER.judge(made_run(ours, *theirs))[0] is verdict
+
+
 def test_latency() -> None:
     target = LatencyTarget(scenario="hello", title="", than="uvicorn", says="")
     theirs = made_round(server="uvicorn", p99=3.0)
