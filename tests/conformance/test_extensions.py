@@ -29,6 +29,21 @@ def test_every_extension_that_is_offered_is_tested_here():
     assert offered == [{name: {} for name in OFFERED}]
 
 
+def test_what_an_application_adds_to_the_extensions_stays_in_its_request():
+    offered = []
+
+    @http
+    async def app(scope, receive, send):
+        offered.append(set(scope["extensions"]))
+        scope["extensions"]["http.response.debug"] = {}
+        await respond(send)
+
+    with serving(app) as server, server.client() as client:
+        client.request(GET)
+        client.request(GET)
+    assert offered == [OFFERED, OFFERED]
+
+
 def test_early_hints_arrive_before_the_response():
     answered = []
 

@@ -71,7 +71,7 @@ def read_request(head: bytes, facts: Facts, service: Service) -> tuple[dict[str,
         "query_string": query,
         "headers": headers,
         "state": service.state.copy(),
-        "extensions": facts.extensions,
+        "extensions": facts.extensions.copy(),
     }
     if facts.trusted is not None and (len(special) > 1 or minor == b"0"):
         facts.trusted.apply(scope, special)
