@@ -248,12 +248,9 @@ class Http1Connection(Outbound):
     def _check_incomplete(self, data: bytes) -> None:
         """A head that is not all there: within the limits it is kept, over them it is refused."""
         service = self.service
-        line = data.find(b"\n", 0, service.limit_line + 2)
-        if line < 0 and len(data) > service.limit_line + 1:  # its CR may be here already
-            raise ProtocolError(414, "the request line is longer than limit_request_line")
+        refuse_early(data[: service.limit_head], service.limit_line, self._searched)
         if len(data) > service.limit_head:
             raise ProtocolError(431, "the head is longer than limit_request_head")
-        refuse_early(data, self._searched)
         self._wait_for_head(data)
 
     def _wait_for_head(self, data: bytes) -> None:
@@ -456,7 +453,7 @@ class Http1Connection(Outbound):
             self._transport.resume_reading()
 
     def _close_lingering(self) -> None:
-        if self.phase is CLOSING or self.phase is CLOSED:
+        if self.phase is CLOSING or self.phase is CLOSED or self._transport.is_closing():
             return
         self._empty_outbox()
         both_ways = self._transport.can_write_eof()

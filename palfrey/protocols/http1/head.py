@@ -77,13 +77,17 @@ TLS_HANDSHAKE = 0x16
 """RFC 8446 section 5.1: what the first record of a client that speaks TLS begins with."""
 
 
-def refuse_early(head: bytes, start: int = 0) -> None:
-    """Raises ProtocolError for a head, not all there perhaps, that no further byte can mend; from `start` on.
+def refuse_early(head: bytes, limit_line: int, start: int = 0) -> None:
+    """Raises ProtocolError for a head, not all there perhaps, that no further byte can mend.
 
-    It would otherwise only run into its time limit. A head is refused alike whole and in parts.
+    It would otherwise only run into its time limit. What a client is told must not depend on how its bytes were cut
+    into reads, so the checks stand in the order in which single bytes would fail them. Line ends are looked at from
+    `start` on.
     """
     if head and not 0x20 < head[0] < 0x7F:
         raise ProtocolError(400, "no method begins so" + (": is this TLS?" if head[0] == TLS_HANDSHAKE else ""))
+    if len(head) > limit_line + 1 and head.find(b"\n", 0, limit_line + 2) < 0:  # its CR may be here already
+        raise ProtocolError(414, "the request line is longer than limit_request_line")
     if head.find(b"\n\n", start) >= 0 or head.find(b"\n\r\n", start) >= 0:
         raise ProtocolError(400, "a bare LF ends a line")
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from palfrey.errors import ProtocolError
-from palfrey.protocols.http1.head import METHODS, REQUEST_LINE, SPECIAL, Framing, framing, why_no_request
+from palfrey.protocols.http1.head import (
+    METHODS,
+    REQUEST_LINE,
+    SPECIAL,
+    Framing,
+    framing,
+    refuse_early,
+    why_no_request,
+)
 from palfrey.protocols.http1.target import split_target, with_host
 from palfrey.protocols.service import ASGI_VERSIONS
 
@@ -37,21 +45,27 @@ def read_request(head: bytes, facts: Facts, service: Service) -> tuple[dict[str,
 
     Raises ProtocolError.
     """
-    line = REQUEST_LINE.match(head)
-    if line is None:
-        raise why_no_request(head)
-    method_bytes, target, minor = line.groups()
-    section = head[line.end() : -4]
-    lines = section.split(b"\r\n") if section else []
-    if len(head) > service.limit_short or len(lines) > service.limit_fields:
-        _check_limits(head, len(lines), service)
-    headers = service.fields.read(lines)
-    special = [field for field in headers if field[0] in SPECIAL]
-    frame = framing(special, minor)
-    method = METHODS.get(method_bytes)
-    if method is None:
-        raise ProtocolError(501, "the method is not known")
-    path, raw_path, query, host = split_target(target, method)
+    if len(head) > service.limit_short:
+        refuse_early(head[:-2], service.limit_line)
+    try:
+        line = REQUEST_LINE.match(head)
+        if line is None:
+            raise why_no_request(head)
+        method_bytes, target, minor = line.groups()
+        section = head[line.end() : -4]
+        lines = section.split(b"\r\n") if section else []
+        if len(head) > service.limit_short or len(lines) > service.limit_fields:
+            _check_limits(lines, service)
+        headers = service.fields.read(lines)
+        special = [field for field in headers if field[0] in SPECIAL]
+        frame = framing(special, minor)
+        method = METHODS.get(method_bytes)
+        if method is None:
+            raise ProtocolError(501, "the method is not known")
+        path, raw_path, query, host = split_target(target, method)
+    except ProtocolError:
+        refuse_early(head[:-2], service.limit_line)  # as it would have been, had it come in parts
+        raise
     if host is not None:
         headers = with_host(headers, host)
     root_path = service.root_path
@@ -78,11 +92,9 @@ def read_request(head: bytes, facts: Facts, service: Service) -> tuple[dict[str,
     return scope, frame
 
 
-def _check_limits(head: bytes, fields: int, service: Service) -> None:
+def _check_limits(lines: list[bytes], service: Service) -> None:
     """The slower checks, for a head that is longer than one line may be or has more fields than allowed."""
-    if head.find(b"\r\n") > service.limit_line:
-        raise ProtocolError(414, "the request line is longer than limit_request_line")
-    if fields > service.limit_fields:
+    if len(lines) > service.limit_fields:
         raise ProtocolError(431, "more header fields than limit_request_fields")
-    if any(len(line) > service.limit_field for line in head.split(b"\r\n")[1:]):
+    if any(len(line) > service.limit_field for line in lines):
         raise ProtocolError(431, "a header field is longer than limit_request_field_size")

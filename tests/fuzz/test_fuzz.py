@@ -1,0 +1,102 @@
+"""A bounded number of streams in every run, over fakes and over sockets. `python -m tests.fuzz` looks further."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.corpus.legal import LEGAL
+from tests.corpus.refused import REFUSED
+from tests.fuzz.__main__ import fuzz
+from tests.fuzz.judge import Judge
+from tests.fuzz.mutate import MUTATIONS, cuts, generate
+from tests.fuzz.readers import by_h11, by_llhttp
+from tests.support.inprocess import echo, logged, serving
+from tests.support.properties import examples
+from tests.support.rawhttp import Reset
+
+SEEDS = st.integers(0, 1 << 32)
+
+
+@examples(300)
+@given(SEEDS)
+def test_streams(seed):
+    async def one() -> None:
+        rng = random.Random(seed)
+        await Judge().judge(generate(rng), rng)
+
+    asyncio.run(one())
+
+
+def test_streams_one_after_the_other(capsys):
+    """By the same services, which what came before must not have spoilt. Bounded by time on a slow machine."""
+    assert asyncio.run(fuzz(10.0, 1, streams=3000)) == 0
+    assert "0 findings" in capsys.readouterr().out
+
+
+def test_the_judge_finds_what_is_wrong(monkeypatch, capsys):
+    """A server that takes underscores for dashes, which is how some are desynchronised from their proxies."""
+    from palfrey.protocols.http1 import fields
+
+    good = fields.FieldReader.__missing__
+    monkeypatch.setattr(fields.FieldReader, "__missing__", lambda self, line: good(self, line.replace(b"_", b"-")))
+    assert asyncio.run(fuzz(60.0, 1)) > 0
+    assert "found, seed 1 stream " in capsys.readouterr().out
+
+
+def test_a_worker_lives_through_it():
+    """Over sockets, each stream on a connection of its own, and a plain request behind every twenty-fifth."""
+    rng = random.Random(3)
+    with logged() as records, serving(echo) as server:
+        for number in range(200):
+            with server.client() as client:
+                client.send(generate(rng))
+                client.half_close()
+                try:
+                    client.rest()
+                except Reset:
+                    pass  # it closed on more bytes than it would read
+            if number % 25 == 0:
+                with server.client() as client:
+                    assert client.request(b"GET /alive HTTP/1.1\r\nHost: a\r\n\r\n").body == b"/alive"
+    assert records.errors == []
+
+
+def test_other_readers_read_the_corpus_alike():
+    """What is legal here is read in the same way, or refused, by those that stand in front of servers."""
+
+    async def all_of_it() -> None:
+        judge = Judge()
+        for case in (*LEGAL, *REFUSED):
+            await judge.judge(case.raw, random.Random(0))
+        # Of the refused, those that only a setting refuses.
+        assert judge.served == len(LEGAL) + len([case for case in REFUSED if case.settings])
+
+    asyncio.run(all_of_it())
+
+
+def test_readers():
+    raw = b"POST /a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nT: u\r\n\r\n"
+    raw += b"GET /c HTTP/1.1\r\nHost: b\r\n\r\n"
+    for reader in (by_h11, by_llhttp):
+        messages, stopped = reader(raw + b"G")
+        assert [(message.method, message.target, message.body) for message in messages] == [
+            (b"POST", b"/a", b"x"),
+            (b"GET", b"/c", b""),
+        ]
+        assert messages[0].fields == [(b"host", b"b"), (b"transfer-encoding", b"chunked")]
+        assert not stopped
+        assert reader(b"GET / HTTP/1.1\r\nX Y: z\r\n\r\n") == ([], True)
+
+
+@examples(200)
+@given(SEEDS)
+def test_every_mutation_takes_any_bytes_and_repeats_itself(seed):
+    raw = random.Random(seed).randbytes(seed % 40)
+    for mutation in MUTATIONS:
+        changed = mutation(raw, random.Random(seed))
+        assert changed == mutation(raw, random.Random(seed))
+        assert b"".join(cuts(changed, random.Random(seed))) == changed
