@@ -1,6 +1,6 @@
 """The outbound half of an HTTP/1.x connection: the Stream port, as bytes (RFC 9112 sections 6 and 7).
 
-`connection.py` derives from it and owns what comes in. A small response leaves in a single `transport.write`, and so do
+`inbound.py` and `connection.py` derive from it. A small response leaves in a single `transport.write`, and so do
 the pieces of a streamed one that the application sends without waiting in between: uvloop attempts each write at once,
 so that each would be a system call. They are held in `_outbox` until the application waits (the next callback of the
 loop), the response ends, or OUTBOX_LIMIT is reached.

@@ -12,7 +12,8 @@ import pytest
 
 from palfrey.config.settings import Settings
 from palfrey.protocols.http1 import connection as module
-from palfrey.protocols.http1.connection import LINGER_BYTES, TURN_REQUESTS, UNREAD_LIMIT
+from palfrey.protocols.http1.connection import TURN_REQUESTS
+from palfrey.protocols.http1.inbound import LINGER_BYTES, UNREAD_LIMIT
 from palfrey.protocols.http1.outbound import OUTBOX_LIMIT
 from palfrey.protocols.service import NEVER
 from tests.support.driven import Driven
