@@ -15,6 +15,7 @@ from palfrey.config.settings import Settings
 from palfrey.observe.access import AccessLog
 from palfrey.protocols.service import ASGI_VERSIONS, Service
 from palfrey.types import Receive, Scope, Send
+from tests.corpus.__main__ import main
 from tests.corpus.legal import LEGAL, Legal
 from tests.corpus.refused import REFUSED, Refused
 from tests.support.driven import CLIENT, SERVER, Driven
@@ -145,3 +146,7 @@ def test_size() -> None:
     assert len(REFUSED) >= 400
     assert min(Counter(case.rule for case in REFUSED).values()) >= 4
     assert all(case.section for case in (*LEGAL, *REFUSED))
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert main(["--check"]) == 0, "run python -m tests.corpus"
