@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,27 +80,48 @@ def test_slowhttptest_leaves_others_served(serve: Start, mode: str) -> None:
     server = serve(*impatient(2), "--graceful-timeout", "5", "--no-access-log", workers=1)
     *options, path = MODES[mode]
     url = f"http://127.0.0.1:{server.port}{path}"
-    numbers = ("-c", str(CONNECTIONS), "-r", str(CONNECTIONS), "-l", "8")
+    numbers = ("-c", str(CONNECTIONS), "-r", str(CONNECTIONS), "-l", "30")
     slow = subprocess.Popen(
         ("slowhttptest", *numbers, *options, url), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        served = 0
-        while slow.poll() is None:
-            assert server.get() == ["0"] or mode == "read"
-            served += 1
-        assert served > 2
-        assert slow.stdout is not None
-        told = slow.stdout.read()
+        with others(server) as served:
+            if mode == "read":  # it does not notice, as it reads too slowly to come to the end
+                server.wait_for("did not read the response")
+            else:
+                told, _ = slow.communicate(timeout=PATIENCE + 10)
+                assert "No open connections left" in told, told
+        assert served
+        # Some read on, and none of them holds up the end.
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
     finally:
         slow.kill()
         slow.communicate()
-    if mode == "read":  # it does not notice, as it reads too slowly to come to the end
-        server.wait_for("did not read the response")
-    else:
-        assert "No open connections left" in told, told
-    server.signal(signal.SIGTERM)
-    assert server.wait() == 0
+
+
+@contextlib.contextmanager
+def others(server: Server) -> Iterator[list[str]]:
+    """Another client that asks and asks; each of its requests must be answered. Gives the answers so far."""
+    served: list[str] = []
+    failed: list[BaseException] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not enough.is_set():
+                served.extend(server.get())
+        except BaseException as error:
+            failed.append(error)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        yield served
+    finally:
+        enough.set()
+        client.join()
+    assert failed == []
 
 
 # Memory -------------------------------------------------------------------------------------------------------------
