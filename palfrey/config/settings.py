@@ -496,11 +496,11 @@ class Settings:
         "Look at the TLS files this often, and when they have changed and fit together, reload as on HUP (0: never).",
     )
     ssl_transport: str = row(
-        "auto",
-        choice("auto", "loop", "aiofastnet"),
+        "loop",
+        choice("loop", "aiofastnet"),
         TLS,
-        "What encrypts: the event loop's own transport, or that of aiofastnet (palfrey[fast]), which is faster; auto "
-        "takes aiofastnet where it is installed and neither ssl_context nor client certificates are used.",
+        "What encrypts: the event loop's own transport, or aiofastnet's (needs palfrey[fast]), which is faster with "
+        "small requests and holds more memory for each connection.",
     )
 
     # -- Process -------------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """The setting `ssl_transport` -> how an accepted socket becomes a TLS connection.
 
 Two transports speak TLS: the event loop's own, and aiofastnet's, which reads and writes through OpenSSL directly and
-saves about a sixth of a worker's time (docs/decisions/0010-tls-transport.md has the figures and the conditions). It
-keeps Python's SSLContext and leaves out the Python object that belongs to each connection, so that a context with
-callbacks into Python (SNI, key log) crashes the process, and it decodes clients' certificates through a file on the
-disk. It is therefore used for contexts that Palfrey made itself and that ask for no certificate.
+costs less for small requests (docs/decisions/0008-tls-transport.md). It takes OpenSSL's context out of Python's
+SSLContext and leaves out the Python object that belongs to each connection, so that a context with callbacks into
+Python (SNI, key log) crashes the process, and it decodes clients' certificates through a file on the disk. So it serves
+contexts that Palfrey made itself and that ask for no certificate; config/checks.py refuses it for others.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 SHUTDOWN_TIMEOUT = 86400.0
 """Seconds that a closing connection may take, from `close` on, with what it still has to write. The connection itself
 sees to it that a client that does not take it, or does not answer our close_notify, is dropped long before."""
-RECORDS = 4 * (16 * 1024 + 64)
-"""Bytes of the buffer in each direction of one of aiofastnet's connections: 4 whole records. Its default is 16."""
-
 Connect = Callable[[Callable[[], asyncio.Protocol], "socket.socket"], Awaitable[object]]
 
 
@@ -47,17 +44,12 @@ def _transport(loop: asyncio.AbstractEventLoop, tls: ServerTls, name: str) -> Ca
     try:
         import aiofastnet
     except ImportError as error:
-        if name == "auto":
-            return loop.connect_accepted_socket
-        raise BootError(f"ssl_transport = aiofastnet: {error}; install palfrey[fast], or leave it at auto") from None
+        raise BootError(f"ssl_transport = aiofastnet: {error}; install palfrey[fast], or leave it out") from None
     # It says each failed handshake, that is each port scan, at ERROR; who asks for its log gets it.
     logger = logging.getLogger("aiofastnet")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.CRITICAL)
-    asked = cast("asyncio.AbstractEventLoop", _Loop(loop))
-    return functools.partial(
-        aiofastnet.connect_accepted_socket, asked, ssl_incoming_bio_size=RECORDS, ssl_outgoing_bio_size=RECORDS
-    )
+    return functools.partial(aiofastnet.connect_accepted_socket, cast("asyncio.AbstractEventLoop", _Loop(loop)))
 
 
 class _Loop:

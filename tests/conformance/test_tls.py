@@ -139,6 +139,16 @@ def test_plain_http_to_a_tls_port(files, context, below):
     assert loop_records.at(30) == []
 
 
+def test_the_oldest_version(files, context, below):
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with logged(), serving(echo, ssl_min_version="1.3", **below, **files) as server, server.client() as client:
+        with pytest.raises(ssl.SSLError):
+            client.tls(context, NAME)
+        context.maximum_version = ssl.TLSVersion.TLSv1_3
+        with server.client().tls(context, NAME) as newer:
+            assert newer.request(GET).status == 200
+
+
 def test_a_handshake_that_never_comes(files, context, below):
     with logged(), serving(echo, **below, ssl_handshake_timeout=0.1, **files) as server, server.client() as client:
         assert client.rest() == b""

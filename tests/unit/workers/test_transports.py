@@ -45,14 +45,13 @@ def of(connect: Any) -> Any:
 @pytest.mark.parametrize(
     ("given", "name", "fast"),
     [
-        (tls(), "auto", True),
         (tls(), "aiofastnet", True),
         (tls(), "loop", False),
-        (tls(None), "auto", False),
-        (tls(verify=1), "auto", False),
-        (tls(verify=2), "auto", False),
+        (tls(None), "aiofastnet", False),
+        (tls(verify=1), "aiofastnet", False),
+        (tls(verify=2), "aiofastnet", False),
     ],
-    ids=["auto", "aiofastnet", "loop", "the hook's", "optional", "required"],
+    ids=["aiofastnet", "loop", "the hook's", "optional", "required"],
 )
 def test_the_table(loop, logger, given, name, fast):
     connect = tls_connector(loop, given, name)
@@ -63,7 +62,7 @@ def test_the_table(loop, logger, given, name, fast):
     assert connect.keywords["ssl_shutdown_timeout"] == SHUTDOWN_TIMEOUT
 
 
-def test_without_it_auto_does_and_aiofastnet_says_so(loop, monkeypatch):
+def test_without_it_the_worker_says_what_to_do(loop, monkeypatch):
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -72,24 +71,23 @@ def test_without_it_auto_does_and_aiofastnet_says_so(loop, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert of(tls_connector(loop, tls(), "auto")) == loop.connect_accepted_socket
     with pytest.raises(BootError, match=r"^ssl_transport = aiofastnet: no aiofastnet here; install palfrey\[fast\]"):
         tls_connector(loop, tls(), "aiofastnet")
 
 
 def test_its_log_is_for_those_who_ask_for_it(loop, logger):
     """It says every failed handshake at ERROR."""
-    tls_connector(loop, tls(), "auto")
+    tls_connector(loop, tls(), "aiofastnet")
     assert logger.level == logging.CRITICAL
     logger.level = logging.INFO
-    tls_connector(loop, tls(), "auto")
+    tls_connector(loop, tls(), "aiofastnet")
     assert logger.level == logging.INFO
 
 
 def test_only_handshakes_are_kept_from_the_loops_exception_handler(loop, logger):
     told = []
     loop.set_exception_handler(lambda _, context: told.append(context["message"]))
-    asked = tls_connector(loop, tls(), "auto").args[0]
+    asked = tls_connector(loop, tls(), "aiofastnet").args[0]
     asked.call_exception_handler({"message": "SSL handshake failed", "exception": OSError()})
     asked.call_exception_handler({"message": "SSL handshake failed", "exception": ConnectionResetError})
     asked.call_exception_handler({"message": "Fatal error", "exception": ZeroDivisionError()})
