@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 import ssl
@@ -147,6 +148,18 @@ def test_the_oldest_version(files, context, below):
         context.maximum_version = ssl.TLSVersion.TLSv1_3
         with server.client().tls(context, NAME) as newer:
             assert newer.request(GET).status == 200
+
+
+def test_an_embedded_server_says_that_its_certificate_has_expired_and_serves(trust, tmp_path):
+    past = datetime.datetime(2020, 3, 4, 5, 6, tzinfo=datetime.UTC)
+    trust.issue_cert(NAME, not_after=past).private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    careless = ssl.create_default_context()
+    careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+    pem = str(tmp_path / "both.pem")
+    with logged() as records, serving(echo, ssl_certfile=pem) as server, server.client().tls(careless, NAME) as client:
+        assert client.request(GET).status == 200
+    (warning,) = records.warnings
+    assert "expired on 2020-03-04 05:06 UTC" in warning
 
 
 def test_a_handshake_that_never_comes(files, context, below):
