@@ -137,7 +137,8 @@ class Exchange(Request):
     def feed_eof(self) -> None:
         """The request's content is complete."""
         self._content_eof = True
-        self._wake()
+        if self._waiters is not None:
+            self._wake()
 
     def leaving(self) -> None:
         """The client has stopped sending for good, and may or may not still be reading."""
@@ -262,7 +263,10 @@ class Exchange(Request):
         self.body_bytes = len(body)
         self.phase = STREAMING
         if not more:
-            self._content_sent()
+            if self._trailers_due:
+                self.phase = TRAILERS
+            else:
+                self._done()
 
     @staticmethod
     def _check_first(declared: int, length: int, more: bool) -> None:
@@ -299,7 +303,8 @@ class Exchange(Request):
 
     def _done(self) -> None:
         self.phase = DONE
-        self._wake()
+        if self._waiters is not None:
+            self._wake()
         self._stream.finished(self)
 
     async def _send_other(self, kind: str, message: Message) -> None:

@@ -217,7 +217,8 @@ class Http1Connection(Inbound):
         return self.service.persistent and expected and self._remaining <= UNREAD_LIMIT
 
     def finished(self, exchange: Exchange) -> None:
-        self._account(exchange)
+        if self.service.access.enabled:
+            self._account(exchange)
         if self.phase is HELD:
             self._next()
         elif self.phase is not CLOSED:

@@ -151,7 +151,8 @@ class Inbound(Outbound):
         self._old = scope["http_version"] == "1.0"
         self._started = False
         self.phase = HELD if not length else CHUNKS if length == CHUNKED else CONTENT
-        exchange = Exchange(self, service.application(), scope, frame.expects_continue, monotonic())
+        app = service.application() if service.limit_concurrency else service.app
+        exchange = Exchange(self, app, scope, frame.expects_continue, monotonic())
         if service.request_ids is not None:
             service.request_ids.give(exchange, self.trusted is not None)
         self.exchange = exchange

@@ -30,6 +30,9 @@ _BAD_VALUE = re.compile(rb"[\x00\r\n]")
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES: dict[int, bytes] = {}
 
+# Looked up once, as in asgi/exchange.py.
+DECLARED, WHOLE, OPEN, NONE = Framing.DECLARED, Framing.WHOLE, Framing.OPEN, Framing.NONE
+
 
 def status_line(status: int) -> bytes:
     """`HTTP/1.1 200 OK` with its CRLF; a status that nobody registered has an empty reason, which is legal."""
@@ -62,6 +65,7 @@ class HeadRenderer:
         "_server",
         "_special_names",
         "_unique",
+        "_usual_end",
     )
 
     def __init__(self, server: bool, date: bool, headers: Iterable[tuple[str, str]], unique: bytes = b"") -> None:
@@ -83,7 +87,7 @@ class HeadRenderer:
         self._unique = unique
         self._lines: dict[Header, bytes] = {}
         self._defaults: dict[bytes, bytes] = {}
-        self._defaults_text = b""
+        self._defaults_text = self._usual_end = b""
         self.tick()
 
     def tick(self) -> None:
@@ -94,6 +98,7 @@ class HeadRenderer:
         if self._date_wanted:
             self._defaults[b"date"] = b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")
         self._defaults_text = b"".join(self._defaults.values())
+        self._usual_end = self._defaults_text + b"\r\n"
 
     def render(
         self, status: int, headers: Headers, framing: Framing, length: int, keep_alive: bool, old: bool
@@ -105,7 +110,7 @@ class HeadRenderer:
         open afterwards. Raises InvalidHeader.
         """
         lines = self._lines
-        parts = [status_line(status)]
+        parts = [_STATUS_LINES.get(status) or status_line(status)]
         if status == 204:
             # RFC 9110 section 8.6: a 204 must not say a length; HEAD and 304 may.
             headers = [(name, value) for name, value in headers if name.lower() != b"content-length"]
@@ -128,11 +133,14 @@ class HeadRenderer:
                     continue
                 else:
                     parts.append(encode_line(name, value))
+        if seen is None and keep_alive and not old and (framing is DECLARED or framing is NONE):
+            parts.append(self._usual_end)
+            return b"".join(parts), False, True
         parts.append(self._defaults_without(seen) if seen is not None else self._defaults_text)
         chunked = False
-        if framing is Framing.WHOLE:
+        if framing is WHOLE:
             parts.append(b"content-length: %d\r\n" % length)
-        elif framing is Framing.OPEN:
+        elif framing is OPEN:
             if old:
                 keep_alive = False
             else:
