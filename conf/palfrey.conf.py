@@ -281,11 +281,6 @@ workers = 2
 # [a number of seconds (0: never); --ssl-reload-interval, PALFREY_SSL_RELOAD_INTERVAL]
 # ssl_reload_interval = 0
 
-# What encrypts: the event loop's own transport, or aiofastnet's (needs palfrey[fast]), which is
-# faster with small requests and holds more memory for each connection.
-# [loop or aiofastnet; --ssl-transport, PALFREY_SSL_TRANSPORT]
-# ssl_transport = "loop"
-
 
 # -- Process ---------------------------------------------------------------------------------------
 

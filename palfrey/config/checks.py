@@ -84,8 +84,6 @@ def _check_tls(settings: Settings, given: Given) -> None:
         ):
             if name in given and getattr(settings, name) != ROWS[name].default:
                 _refuse(given, name, "needs ssl_certfile, which turns TLS on")
-    if settings.ssl_transport == "aiofastnet" and (settings.ssl_context is not None or settings.ssl_cert_reqs):
-        _refuse(given, "ssl_transport", "aiofastnet fits neither ssl_context nor ssl_cert_reqs; leave it out")
     if settings.ssl_cert_reqs and settings.ssl_ca_certs is None and settings.ssl_context is None:
         _refuse(given, "ssl_cert_reqs", "needs ssl_ca_certs, the authorities to check clients against")
 

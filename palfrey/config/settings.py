@@ -495,13 +495,6 @@ class Settings:
         TLS,
         "Look at the TLS files this often, and when they have changed and fit together, reload as on HUP (0: never).",
     )
-    ssl_transport: str = row(
-        "loop",
-        choice("loop", "aiofastnet"),
-        TLS,
-        "What encrypts: the event loop's own transport, or aiofastnet's (needs palfrey[fast]), which is faster with "
-        "small requests and holds more memory for each connection.",
-    )
 
     # -- Process -------------------------------------------------------------------------------------------------
     daemon: bool = row(

@@ -43,11 +43,6 @@ class ServerTls:
     notice: str | None
     """What the operator should know, although it works."""
 
-    @property
-    def plain(self) -> bool:
-        """The context has no callback into Python, and asks for no client certificate."""
-        return self.certificate is not None and not self.context.verify_mode
-
 
 def server_context(
     certfile: str,

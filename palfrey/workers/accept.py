@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import resource
 import socket
@@ -19,12 +20,12 @@ from palfrey.asgi.start import start
 from palfrey.protocols.http1.connection import Http1Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from palfrey.protocols.service import Service
     from palfrey.system.sockets import Listener
+    from palfrey.system.tls import ServerTls
     from palfrey.types import HostPort
-    from palfrey.workers.transports import Connect
 
 log = logging.getLogger("palfrey.error")
 
@@ -34,6 +35,9 @@ PAUSE = 0.5
 """Seconds of not accepting after the process ran out of something that a connection needs."""
 SPARE_FILES = 64
 """Descriptors, at least, that connections leave to the application, the log files and the loop."""
+TLS_SHUTDOWN_TIMEOUT = 86400.0
+"""Seconds that a closing connection may take, from `close` on, with what it still has to write. The connection itself
+sees to it that a client that does not take it, or does not answer our close_notify, is dropped long before."""
 
 # accept(2): these concern the one connection, which is gone already, or nothing at all.
 _NOTHING = (BlockingIOError, InterruptedError, ConnectionAbortedError, ConnectionResetError)
@@ -47,11 +51,18 @@ _STILLBORN = {
 class Acceptor:
     """All listeners of one worker."""
 
-    def __init__(self, service: Service, listeners: Sequence[Listener], tls: Connect | None, limit: int) -> None:
-        """`tls` makes TLS connections, None: plain ones. `limit`: of connections, 0 for as many as there can be."""
+    def __init__(self, service: Service, listeners: Sequence[Listener], tls: ServerTls | None, limit: int) -> None:
+        """`tls`: None for plain connections. `limit`: of connections, 0 for as many as there can be."""
         self._service = service
         self._listeners = list(listeners)
-        self._connect: Connect = tls or service.loop.connect_accepted_socket
+        self._connect: Callable[..., Awaitable[object]] = service.loop.connect_accepted_socket
+        if tls is not None:
+            self._connect = functools.partial(
+                self._connect,
+                ssl=tls.context,
+                ssl_handshake_timeout=tls.handshake_timeout,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT,
+            )
         self._scheme = "https" if tls is not None else "http"
         self._limit = _room(limit)
         self._adopting: set[asyncio.Task[None]] = set()

@@ -19,7 +19,6 @@ from palfrey.asgi.proxy import Trusted
 from palfrey.asgi.tls import TlsExtension
 from palfrey.protocols.service import Service
 from palfrey.workers.accept import Acceptor
-from palfrey.workers.transports import tls_connector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,11 +63,9 @@ class Serving:
         if settings.proxy_headers:
             trusted = Trusted(settings.forwarded_allow_ips, settings.forwarded_fields)
         self.service = Service(settings, app, self._loop, access, self._lifespan.state, trusted)
-        connect = None
         if tls is not None:
-            connect = tls_connector(self._loop, tls, settings.ssl_transport)
             self.service.tls = TlsExtension(tls.context, tls.certificate)
-        self._acceptor = Acceptor(self.service, listeners, connect, settings.worker_connections)
+        self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections)
         self._on_sweep = on_sweep
         self._sweeper: asyncio.TimerHandle | None = None
         self._pause = min(SWEEP, settings.timeout / 4 or SWEEP)

@@ -11,7 +11,7 @@ import trustme
 
 from palfrey.config.settings import Settings
 from palfrey.protocols.http1.outbound import Phase
-from palfrey.workers import transports
+from palfrey.workers import accept
 from tests.support.inprocess import InThread, http, logged, respond, serving
 from tests.support.rawhttp import Client, Cut
 
@@ -65,15 +65,10 @@ def test_a_closing_connection_is_kept_for_a_client_that_reads_later(loop):
         client.expect_end()
 
 
-TRANSPORTS = [("uvloop", "loop"), ("asyncio", "loop"), ("uvloop", "aiofastnet")]
-
-
-@pytest.mark.parametrize(("loop", "ssl_transport"), TRANSPORTS)
-def test_so_it_is_under_tls(files, context, loop, ssl_transport):
-    if ssl_transport == "aiofastnet":
-        pytest.importorskip("aiofastnet")
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_so_it_is_under_tls(files, context, loop):
     with (
-        serving(large, loop=loop, ssl_transport=ssl_transport, **files) as server,
+        serving(large, loop=loop, **files) as server,
         server.client(receive_buffer=65536).tls(context, NAME) as client,
     ):
         client.send(CLOSE)
@@ -84,13 +79,13 @@ def test_so_it_is_under_tls(files, context, loop, ssl_transport):
         client.expect_end()
         client.close()
         server.until(lambda: not server.serving.service.connections)
-    assert Settings().timeout_write < transports.SHUTDOWN_TIMEOUT, "the transport must not give up first"
+    assert Settings().timeout_write < accept.TLS_SHUTDOWN_TIMEOUT, "the transport must not give up first"
 
 
-@pytest.mark.parametrize(("loop", "ssl_transport"), TRANSPORTS)
-def test_a_tls_client_that_does_not_answer_the_end_is_dropped(files, context, loop, ssl_transport):
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_tls_client_that_does_not_answer_the_end_is_dropped(files, context, loop):
     with (
-        serving(small, loop=loop, ssl_transport=ssl_transport, **files) as server,
+        serving(small, loop=loop, **files) as server,
         server.client().tls(context, NAME) as client,
     ):
         client.send(CLOSE)
@@ -120,10 +115,10 @@ def test_a_client_that_never_reads_is_cut_at_the_end_of_a_graceful_stop(loop, li
     assert "had not read to its end" in line
 
 
-@pytest.mark.parametrize(("loop", "ssl_transport"), TRANSPORTS)
-def test_so_is_one_that_does_not_complete_its_handshake(files, loop, ssl_transport):
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_so_is_one_that_does_not_complete_its_handshake(files, loop):
     with (
-        serving(small, loop=loop, ssl_transport=ssl_transport, graceful_timeout=0.1, **files) as server,
+        serving(small, loop=loop, graceful_timeout=0.1, **files) as server,
         server.client() as client,
     ):
         server.until(lambda: bool(server.serving._acceptor.adopting))

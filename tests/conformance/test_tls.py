@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from palfrey.workers import transports
+from palfrey.workers import accept
 from tests.support.inprocess import echo, http, logged, respond, serving
 from tests.support.rawhttp import Client
 
@@ -41,16 +41,12 @@ def context(trust) -> ssl.SSLContext:
     return made
 
 
-@pytest.fixture(params=["uvloop/loop", "asyncio/loop", "uvloop/aiofastnet", "asyncio/aiofastnet"])
-def below(request) -> dict[str, str]:
-    """The event loop and the transport that is under test."""
-    loop, transport = request.param.split("/")
-    if transport == "aiofastnet":
-        pytest.importorskip("aiofastnet")
-    return {"loop": loop, "ssl_transport": transport}
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop(request) -> str:
+    return request.param
 
 
-def test_hello_and_scope(files, context, below):
+def test_hello_and_scope(files, context, loop):
     seen = []
 
     @http
@@ -59,7 +55,7 @@ def test_hello_and_scope(files, context, below):
         await respond(send, b"hello")
 
     context.set_alpn_protocols(["h2", "http/1.1"])
-    with serving(app, **below, **files) as server:
+    with serving(app, loop=loop, **files) as server:
         assert server.server.urls[0].startswith("https://127.0.0.1:")
         with server.client().tls(context, NAME) as client:
             assert isinstance(client.sock, ssl.SSLSocket)
@@ -71,17 +67,17 @@ def test_hello_and_scope(files, context, below):
     assert seen[0]["server"][0] == "127.0.0.1"
 
 
-def test_large_content_both_ways_and_pipelining(files, context, below):
+def test_large_content_both_ways_and_pipelining(files, context, loop):
     data = os.urandom(3 << 20)
-    with serving(echo, **below, **files) as server, server.client().tls(context, NAME) as client:
+    with serving(echo, loop=loop, **files) as server, server.client().tls(context, NAME) as client:
         head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(data)
         assert client.request(head + data).body == data
         client.send(GET * 100)
         assert [client.response().body for _ in range(100)] == [b"/"] * 100
 
 
-def test_a_client_that_ends_with_close_notify(files, context, below):
-    with logged() as records, logged("asyncio") as loop_records, serving(echo, **below, **files) as server:
+def test_a_client_that_ends_with_close_notify(files, context, loop):
+    with logged() as records, logged("asyncio") as loop_records, serving(echo, loop=loop, **files) as server:
         client = server.client().tls(context, NAME)
         assert client.request(GET).status == 200
         client.sock.unwrap().close()
@@ -90,7 +86,7 @@ def test_a_client_that_ends_with_close_notify(files, context, below):
     assert loop_records.at(30) == []
 
 
-def test_the_server_ends_with_close_notify(files, context, below):
+def test_the_server_ends_with_close_notify(files, context, loop):
     """A truncated response is told from a whole one by it alone, where the content ends with the connection."""
 
     @http
@@ -100,7 +96,7 @@ def test_the_server_ends_with_close_notify(files, context, below):
         await send({"type": "http.response.body", "body": b"345"})
 
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    with serving(app, **below, **files) as server:
+    with serving(app, loop=loop, **files) as server:
         sock = socket.create_connection(server.address, timeout=10)
         with context.wrap_socket(sock, server_hostname=NAME, suppress_ragged_eofs=False) as wrapped:
             client = Client(wrapped)
@@ -108,9 +104,9 @@ def test_the_server_ends_with_close_notify(files, context, below):
             assert client.response().body == b"12345"
 
 
-def test_an_upload_that_is_refused_sees_why(files, context, below):
+def test_an_upload_that_is_refused_sees_why(files, context, loop):
     """There is no half-close to linger in, but the connection is kept until the client has seen the answer."""
-    with logged(), serving(echo, limit_request_body=1000, **below, **files) as server:
+    with logged(), serving(echo, limit_request_body=1000, loop=loop, **files) as server:
         for _ in range(20):
             with server.client().tls(context, NAME) as client:
                 client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
@@ -120,8 +116,8 @@ def test_an_upload_that_is_refused_sees_why(files, context, below):
                 assert (response.status, response.closes) == (413, True)
 
 
-def test_plain_http_to_a_tls_port(files, context, below):
-    with logged() as records, logged("asyncio") as loop_records, serving(echo, **below, **files) as server:
+def test_plain_http_to_a_tls_port(files, context, loop):
+    with logged() as records, logged("asyncio") as loop_records, serving(echo, loop=loop, **files) as server:
         with server.client() as client:
             client.send(GET)
             assert b"HTTP" not in client.rest()
@@ -140,9 +136,9 @@ def test_plain_http_to_a_tls_port(files, context, below):
     assert loop_records.at(30) == []
 
 
-def test_the_oldest_version(files, context, below):
+def test_the_oldest_version(files, context, loop):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with logged(), serving(echo, ssl_min_version="1.3", **below, **files) as server, server.client() as client:
+    with logged(), serving(echo, ssl_min_version="1.3", loop=loop, **files) as server, server.client() as client:
         with pytest.raises(ssl.SSLError):
             client.tls(context, NAME)
         context.maximum_version = ssl.TLSVersion.TLSv1_3
@@ -162,14 +158,14 @@ def test_an_embedded_server_says_that_its_certificate_has_expired_and_serves(tru
     assert "expired on 2020-03-04 05:06 UTC" in warning
 
 
-def test_a_handshake_that_never_comes(files, context, below):
-    with logged(), serving(echo, **below, ssl_handshake_timeout=0.1, **files) as server, server.client() as client:
+def test_a_handshake_that_never_comes(files, context, loop):
+    with logged(), serving(echo, loop=loop, ssl_handshake_timeout=0.1, **files) as server, server.client() as client:
         assert client.rest() == b""
         server.until(lambda: not server.serving._acceptor.adopting)
 
 
-def test_handshakes_do_not_delay_a_fast_end(files, below):
-    with logged(), serving(echo, **below, **files) as server:
+def test_handshakes_do_not_delay_a_fast_end(files, loop):
+    with logged(), serving(echo, loop=loop, **files) as server:
         client = server.client()
         server.until(lambda: bool(server.serving._acceptor.adopting))
         server.begin_stop(at_once=True)
@@ -178,17 +174,17 @@ def test_handshakes_do_not_delay_a_fast_end(files, below):
     assert server.failure is None
 
 
-def test_an_idle_connection_whose_client_says_nothing_is_closed_in_time(files, context, below, monkeypatch):
+def test_an_idle_connection_whose_client_says_nothing_is_closed_in_time(files, context, loop, monkeypatch):
     """close_notify is sent; a client that does not answer it is not waited for as long as asyncio would."""
-    monkeypatch.setattr(transports, "SHUTDOWN_TIMEOUT", 0.1)
-    with logged(), serving(echo, **below, **files) as server, server.client().tls(context, NAME) as client:
+    monkeypatch.setattr(accept, "TLS_SHUTDOWN_TIMEOUT", 0.1)
+    with logged(), serving(echo, loop=loop, **files) as server, server.client().tls(context, NAME) as client:
         assert client.request(GET).status == 200
         server.sweep()
         server.until(lambda: not server.serving.service.connections)
 
 
-def test_draining(files, context, below):
-    with serving(echo, **below, **files) as server, server.client().tls(context, NAME) as client:
+def test_draining(files, context, loop):
+    with serving(echo, loop=loop, **files) as server, server.client().tls(context, NAME) as client:
         assert not client.request(GET).closes
         server.begin_stop()
         server.until(lambda: server.serving.service.draining)

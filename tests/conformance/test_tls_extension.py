@@ -72,15 +72,12 @@ def asked(server: InThread, context: ssl.SSLContext, session: ssl.SSLSession | N
         yield client.sock
 
 
-@pytest.mark.parametrize("transport", ["loop", "aiofastnet"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_version_suite_and_server_certificate(files, context, loop, transport, version):
-    if transport == "aiofastnet":
-        pytest.importorskip("aiofastnet")
+def test_version_suite_and_server_certificate(files, context, loop, version):
     seen = Seen()
     context.maximum_version = version
     only = {"ssl_certfile": files["ssl_certfile"]}
-    with serving(seen.app, loop=loop, ssl_transport=transport, **only) as server, asked(server, context) as sock:
+    with serving(seen.app, loop=loop, **only) as server, asked(server, context) as sock:
         name, number = sock.cipher()[0], seen.tls["cipher_suite"]
         shown = ssl.DER_cert_to_PEM_cert(sock.getpeercert(binary_form=True))
         assert sock.version() == version.name.replace("_", ".")

@@ -57,13 +57,10 @@ def shown(client: Client) -> str:
 
 class TestTickets:
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-    @pytest.mark.parametrize("transport", ["loop", "aiofastnet"])
     def test_a_ticket_of_one_worker_is_good_for_every_other(
-        self, serve: Start, site: Path, version: ssl.TLSVersion, transport: str
+        self, serve: Start, site: Path, version: ssl.TLSVersion
     ) -> None:
-        if transport == "aiofastnet":
-            pytest.importorskip("aiofastnet")
-        server = serve(*put(site, OLD), "--ssl-transport", transport)
+        server = serve(*put(site, OLD))
         context = trusting()
         context.maximum_version = version
         with connected(server, context) as client:

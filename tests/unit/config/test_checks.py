@@ -47,8 +47,6 @@ def test_tls_settings_need_a_certificate(tmp_path: Path, pem: str) -> None:
 def test_client_certificates_need_authorities(tmp_path: Path, pem: str) -> None:
     message = refusal(tmp_path, ssl_certfile=pem, ssl_cert_reqs="2")
     assert message.startswith("ssl_cert_reqs = 2 (command line, --ssl-cert-reqs): needs ssl_ca_certs")
-    message = refusal(tmp_path, ssl_certfile=pem, ssl_ca_certs=pem, ssl_cert_reqs="1", ssl_transport="aiofastnet")
-    assert message.endswith("aiofastnet fits neither ssl_context nor ssl_cert_reqs; leave it out")
     assert accepted(tmp_path, ssl_cert_reqs="0", ssl_min_version="1.2")
     assert accepted(tmp_path, ssl_certfile=pem, ssl_ca_certs=pem, ssl_cert_reqs="2")
 

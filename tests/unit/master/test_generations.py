@@ -147,7 +147,7 @@ def test_tls_is_made_before_any_fork_and_shows_in_the_url(generations: Generatio
 
     first = generations.first(resolved(workers=4, ssl_context=hook))
     assert first.tls is not None
-    assert (first.tls.context, first.tls.certificate, first.tls.plain) == (context, None, False)
+    assert (first.tls.context, first.tls.certificate) == (context, None)
     assert seen == [4]
     assert first.urls[0].startswith("https://127.0.0.1:")
 
