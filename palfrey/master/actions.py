@@ -1,4 +1,4 @@
-"""What a plan may ask for. `palfrey/master/plan.py` makes these, `palfrey/arbiter.py` carries them out.
+"""What a plan may ask for. `palfrey/master/plan.py` makes these, `palfrey/master/hands.py` carries them out.
 
 Each is a fact to be brought about, small and comparable, so that a test can say what it expects. `reason` is for the
 log and completes the sentence "worker 1 is ... because it ...".

@@ -22,7 +22,7 @@ from palfrey.system.process import close_fds
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A signal, and what the arbiter does on it: the method `_on_<handler>` of `palfrey.arbiter.Arbiter`."""
+    """A signal, and what the arbiter does on it: the method `on_<handler>` of `palfrey.master.orders.Orders`."""
 
     signum: int
     handler: str

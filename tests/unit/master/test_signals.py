@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from palfrey import arbiter
+from palfrey.master.orders import Orders
 from palfrey.master.signals import IN_A_WORKER, SIGNALS, Inbox, blocked
 
 
@@ -27,9 +27,9 @@ def send(*signums: int) -> None:
         signal.raise_signal(signum)
 
 
-def test_every_row_has_its_method_in_the_arbiter() -> None:
+def test_every_row_has_its_method_among_the_orders() -> None:
     for command in SIGNALS:
-        assert callable(getattr(arbiter.Arbiter, f"_on_{command.handler}"))
+        assert callable(getattr(Orders, f"on_{command.handler}"))
     assert len({command.signum for command in SIGNALS}) == len(SIGNALS)
 
 

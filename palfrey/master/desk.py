@@ -1,0 +1,72 @@
+"""What every part of the arbiter has at hand: one object that knows who is who, and decides nothing.
+
+    House     what stands before the first worker (start.py): inbox, logs, generations of settings and listeners
+    Roster    who is there and what is to be done (roster.py, plan.py)
+    Spawner   the children (spawn.py)
+    Ears      what the arbiter listens to (ears.py)
+    Voice     what it says (announce.py)
+
+The arbiter makes it, and hands it to those who hear workers (reports.py), obey the operator (orders.py) and carry
+out actions (hands.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from palfrey.config.hooks import ServerView, call_hook
+from palfrey.config.sources import Resolved
+from palfrey.master.announce import Voice
+from palfrey.master.ears import Ears
+from palfrey.master.generations import Generation
+from palfrey.master.roster import Roster
+from palfrey.master.spawn import ENTRY, Spawner
+from palfrey.master.start import House
+from palfrey.observe.scoreboard import Scoreboard
+from palfrey.system import process
+
+POOL = "app"
+"""The application's workers: the one pool there is so far."""
+
+
+class Desk:
+    """`load` reads the configuration anew for each reload; `entry` is what a worker runs, "module:callable"."""
+
+    voice: Voice
+    """There once the house has its logs."""
+
+    def __init__(self, load: Callable[[], Resolved], resolved: Resolved, entry: str = ENTRY) -> None:
+        self.load = load
+        self.house = House(resolved)
+        self.roster = Roster()
+        self.ears = Ears()
+        self.spawner = Spawner(Scoreboard(), self.house.inbox, self._shed, entry)
+
+    @property
+    def log(self) -> logging.Logger:
+        return self.house.logs.error
+
+    def safely(self, step: Callable[..., None], *arguments: object) -> bool:
+        """Run it; an error of ours is logged, and False."""
+        try:
+            step(*arguments)
+        except Exception:
+            self.log.exception("An error of Palfrey's own in the arbiter, please report it; the service goes on")
+            return False
+        return True
+
+    def hook(self, name: str, *arguments: object) -> None:
+        """Call a hook of the current generation's."""
+        call_hook(self.house.generations.current.settings, name, *arguments, log=self.log)
+
+    def view(self) -> ServerView:
+        """The arbiter as hooks see it."""
+        pool = self.roster.pools.get(POOL)
+        return self.house.view(pool.target if pool is not None else self.house.settings.workers)
+
+    def _shed(self, generation: Generation) -> None:
+        """In a forked child: let go of what is the arbiter's alone."""
+        self.ears.close()
+        self.house.shed()
+        process.close_fds(listener.sock.detach() for listener in self.house.generations.others(generation.number))

@@ -1,0 +1,156 @@
+"""The plan's actions, carried out: forks, words to workers, signals, listeners, announcements.
+
+One method for each kind of action, named in `_ACTS`; a new action is a class in actions.py, a rule in plan.py, an
+effect in `Roster.did` and a line here. Each does what it is told and asks nothing: that was the plan's business. The
+two actions that steer the loop itself, Finish and WaitUntil, are the arbiter's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from palfrey.errors import PalfreyError
+from palfrey.master.actions import (
+    Abort,
+    Action,
+    Adopt,
+    Announce,
+    CloseListeners,
+    Halt,
+    Kill,
+    Quit,
+    Refuse,
+    Retire,
+    Spawn,
+    Stop,
+)
+from palfrey.master.desk import Desk
+from palfrey.master.generations import Generation
+from palfrey.master.logs import configure_logs, same_logs
+from palfrey.master.reports import Reports
+from palfrey.master.spawn import SpawnError
+
+
+class Hands:
+    def __init__(self, desk: Desk, reports: Reports) -> None:
+        self._desk = desk
+        self._reports = reports
+
+    def carry_out(self, action: Action) -> None:
+        """Do it. What raises counts as done, so that the loop does not hang on it."""
+        roster = self._desk.roster
+        roster.did(action, time.monotonic())
+        if not self._desk.safely(_ACTS[type(action)], self, action) and isinstance(action, Spawn):
+            roster.spawn_failed(action, "could not be started for an error of Palfrey's own", time.monotonic())
+
+    # Workers
+
+    def _spawn(self, action: Spawn) -> None:
+        desk = self._desk
+        generations = desk.house.generations
+        try:
+            child = desk.spawner.spawn(
+                action.pool,
+                action.slot,
+                generations[action.generation],
+                server=desk.view(),
+                logs=desk.house.logs,
+                logged_as=generations.current,
+            )
+        except SpawnError as error:
+            desk.log.error("Worker %d %s; trying again later", action.slot + 1, error)
+            desk.roster.spawn_failed(action, str(error), time.monotonic())
+            return
+        self._reports.attend(child)
+        desk.roster.spawned(action, child.pid, time.monotonic())
+
+    def _tell(self, action: Retire | Stop | Quit) -> None:
+        """Over the channel, or by the signal that says the same where nobody listens to that."""
+        desk = self._desk
+        child = desk.spawner.children[action.pid]
+        word, signum = _WORDS[type(action)]
+        if isinstance(action, Retire):
+            desk.log.info("%s (%d) %s: retires", child.label.capitalize(), child.pid, action.reason)
+            if desk.house.generations[child.generation].parting:
+                word = "stop"  # it serves listeners that nobody else will
+        if isinstance(action, Quit) and desk.roster.workers[child.pid].ready_at is None:
+            # While it imports the application it turns no loop and hears signals alone. And it may be ready without
+            # our knowing yet: TERM lets it finish what it has taken.
+            os.kill(child.pid, signal.SIGQUIT if desk.roster.fast else signal.SIGTERM)
+        elif not child.channel.send(word):
+            os.kill(child.pid, signum)
+
+    def _force(self, action: Abort | Kill) -> None:
+        kill = isinstance(action, Kill)
+        self._desk.voice.forces(self._desk.spawner.children[action.pid], action.reason, kill=kill)
+        os.kill(action.pid, signal.SIGKILL if kill else signal.SIGABRT)
+
+    # Generations
+
+    def _adopt(self, action: Adopt) -> None:
+        generations = self._desk.house.generations
+        before = generations.current
+        current = generations.adopt(action.generation)
+        if not same_logs(before.settings, current.settings):
+            self._renew_logs(current)
+        self._desk.voice.takes_over(before, current)
+
+    def _renew_logs(self, current: Generation) -> None:
+        house, voice = self._desk.house, self._desk.voice
+        old = house.logs
+        try:
+            house.logs = voice.logs = configure_logs(current.settings, "master")
+        except PalfreyError as error:
+            self._desk.log.error("The logs stay as they were: %s", error)
+        else:
+            old.close()
+
+    def _refuse(self, action: Refuse) -> None:
+        generations = self._desk.house.generations
+        generations.refuse(action.generation)
+        self._desk.voice.refuses(action.reason, action.detail, generations.current.number)
+
+    def _announce(self, action: Announce) -> None:
+        desk, house = self._desk, self._desk.house
+        desk.voice.serves(action.generation, action.ready, action.target, house.main_pid)
+        if not house.announced:
+            house.announced = True
+            house.tell_launcher(0, "")
+            desk.hook("when_ready", desk.view())
+
+    # The service's beginning and end
+
+    def _halt(self, action: Halt) -> None:
+        house = self._desk.house
+        self._desk.voice.gives_up(action.reason, action.detail, on_terminal=house.log_is_elsewhere)
+        text = "\n".join(filter(None, (f"palfrey: {action.reason}", action.detail)))
+        house.tell_launcher(action.status, text)
+
+    def _close_listeners(self, action: CloseListeners) -> None:
+        self._desk.house.generations.close()
+
+
+_ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
+    Spawn: Hands._spawn,
+    Retire: Hands._tell,
+    Stop: Hands._tell,
+    Quit: Hands._tell,
+    Abort: Hands._force,
+    Kill: Hands._force,
+    Adopt: Hands._adopt,
+    Refuse: Hands._refuse,
+    Announce: Hands._announce,
+    Halt: Hands._halt,
+    CloseListeners: Hands._close_listeners,
+}
+
+_WORDS: dict[type[Action], tuple[str, int]] = {
+    Retire: ("retire", signal.SIGTERM),
+    Stop: ("stop", signal.SIGTERM),
+    Quit: ("quit", signal.SIGQUIT),
+}
+"""What a worker is told: over its channel, and by signal where it has lost that."""

@@ -1,0 +1,118 @@
+"""What the operator wants, obeyed: one method for each handler that `palfrey.master.signals.SIGNALS` names.
+
+An order only tells the roster, the log and the workers what is wanted; what follows is the plan's business. Whatever
+goes wrong in one leaves the service as it was. Once the service ends, orders that would change it are ignored.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from palfrey.config.hooks import call_hook
+from palfrey.errors import PalfreyError
+from palfrey.master.desk import POOL, Desk
+from palfrey.master.generations import Generation
+from palfrey.master.renewal import Renewal
+from palfrey.master.signals import Command
+
+
+class Orders:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def obey(self, command: Command) -> None:
+        self._desk.log.debug("Received %s", command.name)
+        getattr(self, f"on_{command.handler}")(command)
+
+    # Stop
+
+    def on_stop(self, command: Command) -> None:
+        self._stop(command, fast=False)
+
+    def on_quit(self, command: Command) -> None:
+        self._stop(command, fast=True)
+
+    def _stop(self, command: Command, *, fast: bool) -> None:
+        roster = self._desk.roster
+        if not roster.ending or (fast and not roster.fast):
+            self._desk.voice.stops(command.name, len(self._desk.spawner.children), fast=fast)
+        roster.stop(fast=fast)
+
+    # Reload
+
+    def on_reload(self, command: Command) -> None:
+        self.reload()
+
+    def reload(self) -> None:
+        """Read everything anew and let a canary try it; or say why not."""
+        desk = self._desk
+        if desk.roster.ending:
+            return
+        desk.voice.reloads()
+        generations = desk.house.generations
+        try:
+            desk.house.change_directory()
+            resolved = desk.load()
+            candidate, stay = generations.propose(resolved)
+        except PalfreyError as error:
+            desk.voice.refuses(str(error), getattr(error, "detail", ""), generations.current.number)
+            return
+        except Exception as error:
+            reason = f"an error of Palfrey's own, {error!r}"
+            desk.voice.refuses(reason, traceback.format_exc(), generations.current.number)
+            return
+        for notice in resolved.notices:
+            desk.log.warning("%s", notice.message)
+        _warn_of_certificates(candidate, desk.log)
+        call_hook(candidate.settings, "on_reload", desk.view(), log=desk.log)
+        desk.voice.tries(candidate.number, stay)
+        desk.roster.reload(POOL, candidate.number, candidate.terms)
+
+    # Scale
+
+    def on_more(self, command: Command) -> None:
+        self._scale(+1)
+
+    def on_fewer(self, command: Command) -> None:
+        self._scale(-1)
+
+    def _scale(self, by: int) -> None:
+        if not self._desk.roster.ending:
+            self._desk.roster.scale(POOL, by)
+
+    # Logs, upgrade
+
+    def on_reopen(self, command: Command) -> None:
+        if self._desk.house.logs.reopen():
+            self._desk.log.info("Log files opened anew")
+        for child in self._desk.spawner.children.values():
+            child.channel.send("reopen")
+
+    def on_upgrade(self, command: Command) -> None:
+        self._desk.log.warning("%s: the binary upgrade is not available yet; nothing was done", command.name)
+
+    def on_child(self, command: Command) -> None:
+        """It woke the loop, which reaps at every turn."""
+
+
+class CertificateWatch:
+    """A chore: certificates that were renewed are taken as if HUP had come."""
+
+    def __init__(self, desk: Desk, orders: Orders) -> None:
+        self._desk = desk
+        self._orders = orders
+        self._renewal = Renewal()
+
+    @property
+    def due(self) -> float | None:
+        return self._renewal.due
+
+    def look(self, now: float) -> None:
+        if self._renewal.wants_reload(self._desk.house.generations.current, now, self._desk.log):
+            self._orders.reload()
+
+
+def _warn_of_certificates(candidate: Generation, log: logging.Logger) -> None:
+    if candidate.tls is not None and candidate.tls.notice is not None:
+        log.warning("%s", candidate.tls.notice)

@@ -1,0 +1,70 @@
+"""What workers report over their channels, told to the roster and to the log.
+
+A new kind of report is a line in `_REPORTS` and a method here; its sender is `palfrey/workers/worker.py`. What a
+worker says is taken as news, never as an order: the roster decides what it is worth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from palfrey.master.desk import Desk
+from palfrey.master.spawn import Child
+
+Report = dict[str, Any]
+
+
+class Reports:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def attend(self, child: Child) -> None:
+        """Listen to a worker from now on, until its channel ends."""
+        self._desk.ears.listen(child.channel, partial(self.hear, child))
+
+    def hear(self, child: Child) -> None:
+        """Take what a worker reports; at the end of its channel, stop listening."""
+        for message in child.channel.receive():
+            report = _REPORTS.get(message["kind"])
+            if report is not None:
+                report(self, child, message)
+        if child.channel.closed:
+            self.leave(child)
+
+    def leave(self, child: Child) -> None:
+        """Listen to it no more: its channel has ended, or it itself has."""
+        if self._desk.ears.forget(child.channel):
+            self._desk.roster.lost(child.pid, time.monotonic())
+
+    def _ready(self, child: Child, message: Report) -> None:
+        if self._desk.roster.ready(child.pid, time.monotonic()):
+            self._say("%s (%d) is ready, generation %d", child, child.generation)
+
+    def _failed(self, child: Child, message: Report) -> None:
+        reason, detail = str(message.get("reason", "unknown")), str(message.get("detail") or "")
+        if self._desk.roster.failed(child.pid, reason, detail, time.monotonic()):
+            self._desk.voice.failed(child, reason, detail)
+
+    def _tired(self, child: Child, message: Report) -> None:
+        reason = str(message.get("reason", "no reason given"))
+        self._say("%s (%d) asks to be replaced: %s", child, reason)
+        self._desk.roster.tired(child.pid, reason)
+
+    def _stopping(self, child: Child, message: Report) -> None:
+        if self._desk.roster.leaves(child.pid, time.monotonic()):
+            self._say("%s (%d) was told to end by a signal from outside", child)
+
+    def _say(self, text: str, child: Child, *more: object) -> None:
+        self._desk.log.info(text, child.label.capitalize(), child.pid, *more)
+
+
+_REPORTS: dict[str, Callable[[Reports, Child, Report], None]] = {
+    "ready": Reports._ready,
+    "failed": Reports._failed,
+    "tired": Reports._tired,
+    "stopping": Reports._stopping,
+}
+"""By the message's kind."""
