@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from palfrey.asgi.proxy import Trusted
     from palfrey.asgi.tls import TlsExtension
     from palfrey.config.settings import Settings
+    from palfrey.protocols.http1.target import RequestTarget
     from palfrey.types import ASGIApp, Receive, Scope, Send
 
 NEVER = float("inf")
@@ -93,6 +94,7 @@ class Service:
         "root_path",
         "running",
         "state",
+        "targets",
         "tls",
         "trusted",
         "write_timeout",
@@ -139,6 +141,8 @@ class Service:
         unique = self.request_ids.field if self.request_ids is not None else b""
         self.renderer = HeadRenderer(settings.server_header, settings.date_header, settings.headers, unique)
         self.fields = FieldReader(make_parser(settings.http), settings.header_map)
+        self.targets: dict[bytes, RequestTarget] = {}
+        """What http1/request.py remembers: a request line without its version -> what it says."""
         self.connections: set[Connection] = set()
         self.running: set[Exchange] = set()
         self.requests = 0

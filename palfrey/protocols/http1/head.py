@@ -37,14 +37,8 @@ METHODS = {name.encode(): name for name in (_REGISTERED + _UNREGISTERED).split()
 CHUNKED = -1
 """What `Framing.length` is when the content is in chunked coding."""
 
-SPECIAL = frozenset(
+FORWARDED = frozenset(
     (
-        b"host",
-        b"content-length",
-        b"transfer-encoding",
-        b"connection",
-        b"expect",
-        b"upgrade",
         b"forwarded",
         b"x-forwarded-for",
         b"x-forwarded-proto",
@@ -53,6 +47,8 @@ SPECIAL = frozenset(
         b"x-forwarded-prefix",
     )
 )
+"""Those of a proxy (asgi/proxy.py)."""
+SPECIAL = FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
 """The fields that the server itself acts upon; all others are the application's alone."""
 
 Special = list[tuple[bytes, bytes]]

@@ -28,7 +28,7 @@ from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.chunked import ChunkedReader
 from palfrey.protocols.http1.head import CHUNKED, refuse_early
 from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CONTENT, HELD, LINGER, Outbound
-from palfrey.protocols.http1.request import read_request
+from palfrey.protocols.http1.request import NO_SECTION, read_request
 from palfrey.protocols.service import NEVER
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Inbound(Outbound):
         "_started",
         "_unread",
         "extensions",
+        "section",
         "trusted",
     )
 
@@ -70,6 +71,7 @@ class Inbound(Outbound):
         super().__init__(service, client, server, scheme)
         self.extensions = service.extensions
         self.trusted = service.trusted if service.trusted is not None and service.trusted.peer(client, server) else None
+        self.section = NO_SECTION
         self._pending = b""
         self._searched = 0
         self._chunks: ChunkedReader | None = None

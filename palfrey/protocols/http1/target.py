@@ -6,7 +6,6 @@ Pure. What a target is made of, visible ASCII without "#", the request line's pa
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -29,6 +28,9 @@ _seen_hosts: set[bytes] = set()
 Target = tuple[str, bytes, bytes, bytes | None]
 """A request target's parts: the path decoded, path and query as they came, the host of the absolute form or None."""
 
+RequestTarget = tuple[str, str, bytes, bytes, bytes | None]
+"""The method, and behind it a target's parts."""
+
 
 def check_host(value: bytes) -> None:
     """Raises ProtocolError for what is no host. An empty one is a request's whose target has no authority."""
@@ -42,16 +44,8 @@ def check_host(value: bytes) -> None:
         _seen_hosts.add(value)
 
 
-TARGET_LENGTH = 128
-"""Longer targets are not remembered: they seldom come again."""
-
-
 def split_target(target: bytes, method: str) -> Target:
     """Splits a target of any of the four forms. Raises ProtocolError."""
-    return _remembered(target, method) if len(target) <= TARGET_LENGTH else _split_target(target, method)
-
-
-def _split_target(target: bytes, method: str) -> Target:
     host: bytes | None = None
     if not target.startswith(b"/"):
         if target == b"*" and method == "OPTIONS":
@@ -61,10 +55,6 @@ def _split_target(target: bytes, method: str) -> Target:
         raise ProtocolError(400, "CONNECT takes an authority (RFC 9112 section 3.2.3)")
     raw_path, _, query = target.partition(b"?")
     return decode_path(raw_path), raw_path, query, host
-
-
-_remembered = lru_cache(1024)(_split_target)
-"""A service has paths that everybody asks for: a look-up in C costs a quarter of the splitting. Bounded."""
 
 
 def _absolute(target: bytes, method: str) -> tuple[bytes, bytes]:
