@@ -4,10 +4,7 @@ Some clients, each of one behaviour (tests/support/loadresult.py `Behaviour`), a
 tests/support/loadapp.py at the same time. Each request carries an id that its answer must name; every answer is
 compared with what was asked for, and every request gets exactly one `Outcome`.
 
-The one loss that HTTP/1.1 allows is narrow, and counted apart. A request is an idle-close race only if its
-connection had served before and was idle when the request was written, not a byte came back, and the end came
-within `race_window` of the write: a server that closed before it saw the request. A later end means that the
-server had it and lost it.
+What may be lost, and what is a fault, is decided in tests/support/loadexchange.py.
 
     result = await LoadClient(Options(port=8000)).run(stop)  # stop: an asyncio.Event that ends it early
 
@@ -21,13 +18,16 @@ import itertools
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tests.support.graves import Graves
 from tests.support.loadapp import stream_lines
-from tests.support.loadrequest import Request, check_lines, what_is_wrong
+from tests.support.loadexchange import Connection, Exchange
+from tests.support.loadrequest import Request
 from tests.support.loadresult import Behaviour, Outcome, Result
-from tests.support.wire import Ended, Head, Malformed, ResponseReader, Wire
+from tests.support.wire import ResponseReader, Wire
 
 DEFAULT_MIX = (
     *[Behaviour.GET] * 5,
@@ -38,6 +38,8 @@ DEFAULT_MIX = (
     Behaviour.HALF_CLOSE,
 )
 """Dealt to the clients in turn: 64 clients are 4 rounds."""
+TICK = 0.02
+"""Seconds between two looks at whether this process is late."""
 LAST_LOOK = 0.05
 """Seconds that a client watches its idle connection at the end: a late duplicate would show."""
 BODY_SIZES = (0, 1, 100, 4_096, 40_000, 300_000)
@@ -57,23 +59,20 @@ class Options:
     keep_alive: float = 5.0
     """The server's keep-alive timeout; think times go up to 1.3 of it."""
     stream_seconds: float = 2.0
+    trickle_seconds: float = 1.5
+    """Most seconds that a request trickles."""
     pipeline: int = 5
     """Most requests in one write."""
     timeout: float = 15.0
     """Seconds for one answer, on top of what a stream takes, and for a connection to be made."""
     race_window: float = 0.25
+    idle_close_after: float = 0.0
+    """Seconds that the server has promised to keep an idle connection: an end before that is no race."""
+    one_process: bool = False
+    """Whether all answers on a connection have to come from one process."""
+    graves: Graves | None = None
+    """The connections that were inside workers which somebody killed."""
     seed: int = 0
-
-
-@dataclass(slots=True)
-class Connection:
-    """A connection of one client."""
-
-    wire: Wire
-    reader: ResponseReader
-    answered: int = 0
-    over: bool = False
-    """Whether it must not be used again."""
 
 
 class LoadClient:
@@ -85,20 +84,35 @@ class LoadClient:
         """Live while `run()` goes on."""
         self._ids = itertools.count(1)
         self._stop = asyncio.Event()
+        self._late: deque[tuple[float, float]] = deque(maxlen=10_000)
 
     async def run(self, stop: asyncio.Event | None = None) -> Result:
         """Runs until time, count or `stop` ends it; then waits for the answers in flight."""
         self._stop = stop or asyncio.Event()
         self.result = Result()
         timer = asyncio.get_running_loop().call_later(self.options.seconds, self._stop.set)
+        watch = asyncio.ensure_future(self._watch_ourselves())
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self.options.clients):
                     behaviour = self.options.mix[number % len(self.options.mix)]
-                    group.create_task(_Client(self, behaviour, number).run())
+                    group.create_task(Client(self, behaviour, number).run())
         finally:
             timer.cancel()
+            watch.cancel()
         return self.result
+
+    def lateness(self, since: float) -> float:
+        """Seconds by which this process itself was late, at worst, from then on."""
+        return max((late for at, late in self._late if at >= since), default=0.0)
+
+    async def _watch_ourselves(self) -> None:
+        while True:
+            asked = time.monotonic()
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            if now - asked > 2 * TICK:
+                self._late.append((now, now - asked - TICK))
 
     def is_over(self) -> bool:
         """Whether no new request may be begun; enough requests end the run for all."""
@@ -115,7 +129,7 @@ class LoadClient:
         return f"{self.options.seed}-{next(self._ids)}"
 
 
-class _Client:
+class Client:
     """One client: asks, compares, thinks, asks again."""
 
     def __init__(self, load: LoadClient, behaviour: Behaviour, number: int) -> None:
@@ -200,6 +214,11 @@ class _Client:
         if self.behaviour is Behaviour.ECHO or (self.behaviour is Behaviour.HALF_CLOSE and self.random.random() < 0.5):
             body = self.random.randbytes(self.random.choice(BODY_SIZES))
             return Request(self.behaviour, "POST", "/echo", name, body, chunks=self._chunks(len(body)))
+        if self.behaviour is Behaviour.TRICKLE:
+            drops = self.random.randint(2, 20)
+            if self.random.random() < 0.5:
+                return Request(self.behaviour, "POST", "/echo", name, self.random.randbytes(100), drops=drops)
+            return Request(self.behaviour, "GET", "/id", name, drops=drops)
         return Request(self.behaviour, "GET", "/id", name, last=self.behaviour is Behaviour.FRESH)
 
     def _chunks(self, size: int) -> tuple[int, ...]:
@@ -216,7 +235,7 @@ class _Client:
         if connection is None:
             return []
         self.connection = connection
-        again = await _Exchange(self, connection, batch).run()
+        again = await Exchange(self, connection, batch).run()
         if connection.over:
             connection.wire.close()
             self.connection = None
@@ -239,128 +258,6 @@ class _Client:
             return None
         self.result.connections += 1
         return Connection(wire, ResponseReader(wire))
-
-
-class _Exchange:
-    """One batch of requests on one connection, from the write to the last answer."""
-
-    def __init__(self, client: _Client, connection: Connection, batch: list[Request]) -> None:
-        self.client, self.connection, self.batch = client, connection, batch
-        self.options, self.result = client.options, client.result
-        self.wire = connection.wire
-        self.was_idle = connection.answered > 0
-        self.received_before = self.wire.received
-        self.written_at = time.monotonic()
-
-    async def run(self) -> list[Request]:
-        """Accounts for every request of the batch; the ones to be sent again."""
-        writing = asyncio.ensure_future(self._write())
-        again: list[Request] = []
-        try:
-            for position, request in enumerate(self.batch):
-                rest = self.batch[position + 1 :]
-                try:
-                    async with asyncio.timeout(self._patience(request)):
-                        head = await self._answer(request)
-                except (Ended, Malformed, TimeoutError) as error:
-                    again = self._broken([request, *rest], error)
-                    break
-                if head.closes:
-                    again = self._passed_over(rest)
-                    await self._see_it_end()
-                    break
-            else:
-                await self._finish()
-        finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
-        return again
-
-    def _patience(self, request: Request) -> float:
-        return self.options.timeout + (self.options.stream_seconds if request.behaviour is Behaviour.STREAM else 0)
-
-    async def _write(self) -> None:
-        self.written_at = time.monotonic()
-        if len(self.batch) > 1:
-            self.wire.write(b"".join(piece for request in self.batch for piece in self._pieces(request)))
-        else:
-            for number, piece in enumerate(self._pieces(self.batch[0])):
-                if number:
-                    await asyncio.sleep(self.client.random.choice((0, 0, 0.01)))
-                self.wire.write(piece)
-        if self.batch[0].behaviour is Behaviour.HALF_CLOSE:
-            self.wire.write_eof()
-
-    def _pieces(self, request: Request) -> list[bytes]:
-        return request.pieces(self.client.authority)
-
-    async def _answer(self, request: Request) -> Head:
-        """Reads one answer whole and accounts for its request."""
-        head = await self.connection.reader.head()
-        body = bytearray()
-        async for piece in self.connection.reader.body(head):
-            body += piece
-            check_lines(request, head, body)
-        seconds = time.monotonic() - self.written_at
-        self.connection.answered += 1
-        if head.status != 200:
-            self.result.note(request.behaviour, Outcome.STATUS, request.id, f"{head.status}: {bytes(body[:80])!r}")
-        elif wrong := what_is_wrong(request, head, bytes(body)):
-            self.result.note(request.behaviour, Outcome.MIXED, request.id, wrong)
-            self.connection.over = True
-        else:
-            self.result.note(request.behaviour, Outcome.OK, request.id)
-            pid, generation = int(head.fields["x-pid"]), head.fields["x-generation"]
-            self.result.note_answer(request.behaviour, pid, generation, seconds)
-        return head
-
-    def _broken(self, left: list[Request], error: Exception) -> list[Request]:
-        """The connection gave no (whole) answer to the first of `left`, so none to the others."""
-        self.connection.over = True
-        answered = len(self.batch) - len(left)
-        silent = self.wire.received == self.received_before
-        late = self.wire.ended_at - self.written_at
-        if isinstance(error, Ended) and self.was_idle and silent and late <= self.options.race_window:
-            for request in left:
-                self.result.note(request.behaviour, Outcome.IDLE_CLOSE, request.id)
-            return left
-        if isinstance(error, TimeoutError):
-            outcome, detail = Outcome.TIMEOUT, f"{self.wire.received - self.received_before} bytes had come"
-        elif isinstance(error, Malformed):
-            outcome, detail = Outcome.MIXED, str(error)
-        else:
-            outcome = Outcome.LOST
-            kind = "reused" if self.was_idle else "new"
-            progress = "not a byte" if silent else f"{answered} answers and a part"
-            detail = f"{error} after {late:.3f} s on a {kind} connection, {progress}"
-        self.result.note(left[0].behaviour, outcome, left[0].id, detail)
-        for request in left[1:]:
-            self.result.note(request.behaviour, Outcome.LOST, request.id, f"behind {left[0].id}: {outcome.value}")
-        return []
-
-    def _passed_over(self, rest: list[Request]) -> list[Request]:
-        self.connection.over = True
-        for request in rest:
-            self.result.note(request.behaviour, Outcome.UNPROCESSED, request.id)
-        return rest
-
-    async def _finish(self) -> None:
-        """The batch is answered. A connection that we half-closed has to end now."""
-        if self.batch[0].behaviour is Behaviour.HALF_CLOSE or self.batch[-1].last:
-            self.connection.over = True
-            await self._see_it_end()
-
-    async def _see_it_end(self) -> None:
-        """After its last answer nothing may come but the end."""
-        try:
-            async with asyncio.timeout(self.options.timeout):
-                while not self.wire.ended:
-                    await self.wire.change()
-        except TimeoutError:
-            self.result.note_violation(self.client.behaviour, "still open long after its last answer")
-        if self.wire.buffer:
-            surplus = bytes(self.wire.buffer[:80])
-            self.result.note_violation(self.client.behaviour, f"bytes after the last answer: {surplus!r}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

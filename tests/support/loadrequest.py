@@ -26,6 +26,8 @@ class Request:
     """How many lines a stream has."""
     last: bool = False
     """Whether it says Connection: close."""
+    drops: int = 0
+    """How many pieces it trickles in, wherever they are cut."""
 
     def pieces(self, authority: str) -> list[bytes]:
         """What to write, in order. The first piece holds the head."""
@@ -37,6 +39,10 @@ class Request:
         elif self.method == "POST":
             head.append(f"Content-Length: {len(self.body)}")
         data = "\r\n".join([*head, "", ""]).encode()
+        if self.drops:
+            whole = data + self.body
+            size = -(-len(whole) // self.drops)
+            return [whole[start : start + size] for start in range(0, len(whole), size)]
         if not self.chunks:
             return [data + self.body]
         ends = list(itertools.accumulate(self.chunks))

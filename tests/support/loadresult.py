@@ -31,6 +31,8 @@ class Behaviour(Enum):
     """Several GETs in one write; the answers must come in order, each once."""
     FRESH = "fresh"
     """A new connection for each request, closed by the server (Connection: close)."""
+    TRICKLE = "trickle"
+    """Keep-alive GETs and POSTs that are sent a few bytes at a time."""
     HALF_CLOSE = "half-close"
     """A new connection for each request, whose sending half is closed right after it."""
 
@@ -43,6 +45,8 @@ class Outcome(Enum):
     """It crossed the server's closing of an idle connection (RFC 9112 section 9.3.1). Sent again."""
     UNPROCESSED = "unprocessed after close"
     """Pipelined behind a request whose answer said Connection: close (RFC 9112 section 9.6). Sent again."""
+    KILLED = "inside a killed worker"
+    """On a connection that a worker held when it was killed from outside."""
     REFUSED = "refused"
     """The connection was refused."""
     LOST = "lost"
@@ -56,7 +60,7 @@ class Outcome(Enum):
     @property
     def harmless(self) -> bool:
         """Whether a server that loses nothing may have it."""
-        return self in {Outcome.OK, Outcome.IDLE_CLOSE, Outcome.UNPROCESSED}
+        return self in {Outcome.OK, Outcome.IDLE_CLOSE, Outcome.UNPROCESSED, Outcome.KILLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,8 @@ class Result:
     failed: int = 0
     violations: int = 0
     """Failures of a connection rather than a request, such as bytes that nobody asked for."""
+    ledger: dict[str, Outcome] = field(default_factory=dict)
+    """What became of each request, by its id."""
 
     def count(self, outcome: Outcome, behaviour: Behaviour | None = None) -> int:
         """How many requests (of one behaviour) ended so."""
@@ -120,6 +126,7 @@ class Result:
     def note(self, behaviour: Behaviour, outcome: Outcome, request: str, detail: str = "") -> None:
         """Accounts for one request."""
         self.outcomes[behaviour, outcome] += 1
+        self.ledger[request] = outcome
         if not outcome.harmless:
             self.failed += 1
             self._keep(behaviour, outcome, request, detail)

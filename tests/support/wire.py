@@ -40,16 +40,23 @@ class Wire(asyncio.Protocol):
         """How the other side ended: "" while it has not, "EOF", or the error."""
         self.ended_at = 0.0
         """When, on time.monotonic()."""
+        self.made_at = self.changed_at = time.monotonic()
+        """When the connection was begun, and when bytes last came."""
+        self.port = 0
+        """Our own, over TCP."""
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        name = transport.get_extra_info("sockname")
+        self.port = name[1] if isinstance(name, tuple) else 0
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         self.received += len(data)
+        self.changed_at = time.monotonic()
         self._wake()
 
     def eof_received(self) -> bool:

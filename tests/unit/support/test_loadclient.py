@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.graves import Graves
 from tests.support.loadapp import stream_lines
 from tests.support.loadclient import DEFAULT_MIX, LoadClient, Options
 from tests.support.loadresult import Behaviour, Outcome, Result
@@ -125,7 +128,11 @@ class Server:
         else:
             body = asked.body if asked.path == "/echo" else json.dumps(facts).encode()
         body = changes.get("body", body)
-        lines = [f"HTTP/1.1 {changes.get('status', '200 OK')}", f"X-Request-Id: {name}", f"X-Pid: {os.getpid()}"]
+        lines = [
+            f"HTTP/1.1 {changes.get('status', '200 OK')}",
+            f"X-Request-Id: {name}",
+            f"X-Pid: {changes.get('pid', os.getpid())}",
+        ]
         lines += ["X-Generation: 7", f"Content-Length: {len(body)}", *changes.get("lines", [])]
         if asked.close:
             lines.append("Connection: close")
@@ -154,6 +161,11 @@ class Server:
 
     async def fault_duplicate(self, asked: Asked, writer: asyncio.StreamWriter) -> bool:
         writer.write(self.answer(asked) * 2)
+        return not asked.close
+
+    async def fault_other_process(self, asked: Asked, writer: asyncio.StreamWriter) -> bool:
+        """No fault behind a proxy."""
+        writer.write(self.answer(asked, pid=1))
         return not asked.close
 
     async def fault_mix(self, asked: Asked, writer: asyncio.StreamWriter) -> bool:
@@ -220,7 +232,7 @@ def test_a_good_server_is_clean() -> None:
     assert result.clean, str(result)
     assert result.issued >= 200
     assert result.count(Outcome.OK) == result.issued == server.count
-    assert {behaviour for behaviour, _ in result.outcomes} == set(Behaviour)
+    assert {behaviour for behaviour, _ in result.outcomes} == set(DEFAULT_MIX)
     assert set(result.generations) == {"7"}
     assert set(result.pids) == {os.getpid()}
     assert 0 < result.latency(50) <= result.latency(99) <= result.latency(100)
@@ -239,7 +251,7 @@ def test_each_behaviour_alone(behaviour: Behaviour) -> None:
     ("fault", "behaviour", "outcome", "detail"),
     [
         ("drop", Behaviour.FRESH, Outcome.LOST, "on a new connection, not a byte"),
-        ("late_drop", Behaviour.GET, Outcome.LOST, "on a reused connection, not a byte"),
+        ("late_drop", Behaviour.GET, Outcome.LOST, "of rest, not a byte"),
         ("cut", Behaviour.GET, Outcome.LOST, "a part"),
         ("cut_head", Behaviour.ECHO, Outcome.LOST, "a part"),
         ("reset", Behaviour.STREAM, Outcome.LOST, "a part"),
@@ -341,9 +353,9 @@ def test_stop_finishes_what_is_in_flight() -> None:
 
 def test_the_same_seed_asks_the_same() -> None:
     def asked(seed: int) -> list[tuple[str, bytes, tuple[int, ...]]]:
-        from tests.support.loadclient import _Client
+        from tests.support.loadclient import Client
 
-        client = _Client(LoadClient(Options(seed=seed)), Behaviour.ECHO, 3)
+        client = Client(LoadClient(Options(seed=seed)), Behaviour.ECHO, 3)
         return [(r.path, r.body, r.chunks) for r in (client._request() for _ in range(20))]
 
     assert asked(1) == asked(1) != asked(2)
@@ -391,3 +403,46 @@ def test_a_background_load_stops_on_request(tmp_path: Path) -> None:
         result = background.stop()
     assert result.count(Outcome.OK) == 0
     assert not result.unaccounted
+
+
+def test_a_close_before_the_time_that_was_promised_is_no_race() -> None:
+    result, _ = load("late_drop", (Behaviour.GET,), race_window=5.0, idle_close_after=3.0)
+    assert result.count(Outcome.LOST) == result.failed > 0
+    assert not result.count(Outcome.IDLE_CLOSE)
+
+
+def test_another_process_on_the_same_connection_is_noticed() -> None:
+    result, _ = load("other_process", (Behaviour.ECHO,), one_process=True)
+    assert result.count(Outcome.MIXED)
+    assert any("answers on a connection of process" in failure.detail for failure in result.failures)
+    assert load("other_process", (Behaviour.ECHO,))[0].clean
+
+
+class TestGraves:
+    def test_what_a_killed_process_held_is_counted_apart(self) -> None:
+        """All that this very process holds is taken for killed: each fault is one of the dead."""
+        graves = Graves()
+        graves.claims = lambda port, since: True  # type: ignore[method-assign]
+        result, server = load("late_drop", (Behaviour.GET,), graves=graves)
+        assert result.clean
+        assert result.count(Outcome.KILLED) == server.faults
+
+    def test_a_stopped_process_is_asked_what_it_holds(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            inside = socket.create_connection(listener.getsockname())
+            waiting = socket.create_connection(listener.getsockname())
+            accepted, _ = listener.accept()
+            process = subprocess.Popen(
+                [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[accepted.fileno()]
+            )
+        graves, before = Graves(), time.monotonic()
+        with inside, waiting, accepted, process:
+            accepted.close()
+            assert graves.bury(process.pid)
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            assert graves.claims(inside.getsockname()[1], before)
+            assert not graves.claims(waiting.getsockname()[1], before)
+            assert not graves.claims(inside.getsockname()[1], time.monotonic())
+            assert graves.pids == {process.pid: 1}
+            assert not graves.bury(process.pid)
