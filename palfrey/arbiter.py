@@ -70,7 +70,7 @@ class Arbiter:
             self._house.tear_down(self._desk.view)
 
     def _begin(self) -> None:
-        self._desk.voice = Voice(self._house.logs)
+        self._desk.voice = Voice(self._house.logs, self._desk.bulletin)
         self._desk.ears.open()
         self._desk.ears.listen(self._house.inbox, lambda: None)  # it wakes; what it holds is taken in every turn
         generation = self._house.generations.current
@@ -79,7 +79,7 @@ class Arbiter:
 
     def _turn(self) -> None:
         """Each step and each event by itself: an error in one must not lose the others."""
-        steps = (self._wait_and_hear, self._reap, self._do_chores, self._plan_and_act, self._tell_count)
+        steps = (self._wait_and_hear, self._reap, self._do_chores, self._plan_and_act, self._tell_count, self._tell)
         went_well = [self._desk.safely(step) for step in steps]
         self._errors = 0 if all(went_well) else self._errors + 1
         if self._errors:
@@ -92,7 +92,7 @@ class Arbiter:
     # Wait and hear
 
     def _wait_and_hear(self) -> None:
-        times = (self._wake, *(chore.due for chore in self._chores))
+        times = (self._wake, self._desk.bulletin.due, *(chore.due for chore in self._chores))
         wake = min((when for when in times if when is not None), default=None)
         timeout = None if wake is None else max(0.0, wake - time.monotonic())
         for hear in self._desk.ears.wait(timeout):
@@ -163,3 +163,6 @@ class Arbiter:
         if before is not None:
             self._desk.log.info("Workers: %d, before %d", now, before)
         self._desk.hook("nworkers_changed", self._desk.view(), now, before)
+
+    def _tell(self) -> None:
+        self._desk.bulletin.tell(self._roster, time.monotonic(), self._desk.log)

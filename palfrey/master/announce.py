@@ -8,14 +8,13 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable
 
 from palfrey.config.settings import Settings
+from palfrey.master.bulletin import Bulletin
 from palfrey.master.generations import Generation
 from palfrey.master.records import Departure
 from palfrey.master.spawn import Child
 from palfrey.observe.logging import LogSetup
-from palfrey.system import systemd
 from palfrey.version import __version__
 
 
@@ -45,27 +44,27 @@ def parser_name(settings: Settings) -> str:
 
 
 class Voice:
-    """The log and the service manager; what is said to the one is said to the other."""
+    """The log and the service manager; what happens is told to both."""
 
-    def __init__(self, logs: LogSetup, notify: Callable[[str], object] = systemd.notify) -> None:
+    def __init__(self, logs: LogSetup, bulletin: Bulletin) -> None:
         self.logs = logs
-        self._notify = notify
+        self.bulletin = bulletin
 
     def starts(self, generation: Generation) -> None:
         for line in banner(generation):
             self.logs.error.info("%s", line)
-        self._notify(systemd.status_state("starting"))
+        self.bulletin.begins()
 
     def serves(self, generation: int, ready: int, target: int, main_pid: int | None) -> None:
         """A generation is in place. `main_pid` when systemd does not know which process is the main one."""
         text = f"Generation {generation} serves with {ready} of {_workers(target)}"
         level = "info" if ready == target else "warning"
         getattr(self.logs.error, level)("%s", text)
-        self._notify(systemd.ready_state(text, main_pid))
+        self.bulletin.serves(main_pid)
 
     def reloads(self) -> None:
         self.logs.error.info("Reloading")
-        self._notify(systemd.reloading_state("reloading"))
+        self.bulletin.reloads()
 
     def tries(self, generation: int, stay: list[str]) -> None:
         if stay:
@@ -76,6 +75,7 @@ class Voice:
 
     def takes_over(self, before: Generation, current: Generation) -> None:
         self.logs.error.info("Generation %d is fit to serve and takes over", current.number)
+        self.bulletin.adopts()
         for url in current.urls:
             if url not in before.urls:
                 self.logs.error.info("Listening on %s", url)
@@ -91,19 +91,19 @@ class Voice:
             _below(detail),
             serving,
         )
-        self._notify(systemd.ready_state(f"generation {serving} serves; the last reload was refused: {reason}"))
+        self.bulletin.refuses(reason)
 
     def stops(self, signal_name: str, workers: int, *, fast: bool) -> None:
         manner = "they end at once" if fast else "they finish what they have begun"
         self.logs.error.info("Stopping (%s): %s; %s", signal_name, _workers(workers), manner)
-        self._notify(systemd.stopping_state("stopping"))
+        self.bulletin.stops()
 
     def gives_up(self, reason: str, detail: str, *, on_terminal: bool) -> None:
         """The service cannot start. `on_terminal`: the log is somewhere else, so the terminal has to be told too."""
         self.logs.error.critical("Cannot serve: %s%s", reason, _below(detail))
         if on_terminal and sys.stderr is not None:
             sys.stderr.write(f"palfrey: {reason}{_below(detail)}\n")
-        self._notify(systemd.stopping_state(reason))
+        self.bulletin.stops(reason)
 
     def failed(self, child: Child, reason: str, detail: str) -> None:
         self.logs.error.error("%s (%d) cannot serve: %s%s", child.label.capitalize(), child.pid, reason, _below(detail))

@@ -5,6 +5,7 @@
     Spawner   the children (spawn.py)
     Ears      what the arbiter listens to (ears.py)
     Voice     what it says (announce.py)
+    Bulletin  what systemd is told, and when (bulletin.py)
 
 The arbiter makes it, and hands it to those who hear workers (reports.py), obey the operator (orders.py) and carry
 out actions (hands.py).
@@ -18,13 +19,14 @@ from collections.abc import Callable
 from palfrey.config.hooks import ServerView, call_hook
 from palfrey.config.sources import Resolved
 from palfrey.master.announce import Voice
+from palfrey.master.bulletin import Bulletin
 from palfrey.master.ears import Ears
 from palfrey.master.generations import Generation
 from palfrey.master.roster import Roster
 from palfrey.master.spawn import ENTRY, Spawner
 from palfrey.master.start import House
 from palfrey.observe.scoreboard import Scoreboard
-from palfrey.system import process
+from palfrey.system import process, systemd
 
 POOL = "app"
 """The application's workers: the one pool there is so far."""
@@ -41,6 +43,7 @@ class Desk:
         self.house = House(resolved)
         self.roster = Roster()
         self.ears = Ears()
+        self.bulletin = Bulletin()
         self.spawner = Spawner(Scoreboard(), self.house.inbox, self._shed, entry)
 
     @property
@@ -69,4 +72,5 @@ class Desk:
         """In a forked child: let go of what is the arbiter's alone."""
         self.ears.close()
         self.house.shed()
+        systemd.forget()
         process.close_fds(listener.sock.detach() for listener in self.house.generations.others(generation.number))

@@ -1,7 +1,8 @@
-"""systemd's two small protocols: sockets handed in (sd_listen_fds(3)) and states handed out (sd_notify(3)).
+"""systemd's small protocols: sockets handed in (sd_listen_fds(3)), states handed out (sd_notify(3)), its watchdog.
 
-Both are a few environment variables and need no library. Nothing here raises: without systemd there is nothing to
-hear and nobody to tell. `listen_fds` is read once at the start, before `daemonize` changes the pid it is meant for.
+All are a few environment variables and need no library. Nothing here raises: without systemd there is nothing to
+hear and nobody to tell. `listen_fds` and `watchdog` are read once at the start, before `daemonize` changes the pid that
+they are meant for. When something is said, and why, is `palfrey/master/bulletin.py`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,25 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 FIRST_FD = 3
 """SD_LISTEN_FDS_START"""
+VARIABLES = (
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+)
+"""What systemd tells the process that it starts, and nobody below it."""
+
+
+def forget(environ: MutableMapping[str, str] = os.environ) -> None:
+    """For a worker: an application that speaks sd_notify(3) would speak for the whole service."""
+    for name in VARIABLES:
+        environ.pop(name, None)
 
 
 def listen_fds(environ: Mapping[str, str] = os.environ) -> list[tuple[int, str]]:
@@ -35,6 +51,17 @@ def listen_fds(environ: Mapping[str, str] = os.environ) -> list[tuple[int, str]]
             break
         found.append((FIRST_FD + index, names[index] if index < len(names) else ""))
     return found
+
+
+def watchdog(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds within which systemd wants a sign of life from this process, time and again; None when it wants none from
+    it (sd_watchdog_enabled(3))."""
+    wanted = environ.get("WATCHDOG_USEC", "")
+    if not (wanted.isascii() and wanted.isdigit() and int(wanted)):
+        return None
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(wanted) / 1e6
 
 
 def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -71,6 +98,16 @@ def stopping_state(status: str = "") -> str:
 def status_state(status: str) -> str:
     """One line for `systemctl status`."""
     return _lines(f"STATUS={status}")
+
+
+def alive_state() -> str:
+    """The sign of life that `watchdog` asks for."""
+    return "WATCHDOG=1"
+
+
+def extend_state(seconds: float) -> str:
+    """The start, reload or stop that is under way needs more time, this long from now. It never shortens a limit."""
+    return f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}"
 
 
 def _lines(*lines: str | int | None) -> str:

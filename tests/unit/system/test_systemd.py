@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from palfrey.system import systemd
-from palfrey.system.systemd import listen_fds, notify, ready_state, reloading_state, status_state, stopping_state
+from palfrey.system.systemd import (
+    alive_state,
+    extend_state,
+    listen_fds,
+    notify,
+    ready_state,
+    reloading_state,
+    status_state,
+    stopping_state,
+    watchdog,
+)
 
 
 @pytest.fixture
@@ -111,3 +121,26 @@ def test_reloading_state_has_the_monotonic_time() -> None:
     first, second, third = reloading_state("new code").split("\n")
     assert (first, third) == ("RELOADING=1", "STATUS=new code")
     assert second.removeprefix("MONOTONIC_USEC=").isdigit()
+
+
+def test_alive_and_more_time() -> None:
+    assert alive_state() == "WATCHDOG=1"
+    assert extend_state(30) == "EXTEND_TIMEOUT_USEC=30000000"
+
+
+def test_the_watchdogs_time_is_in_seconds_and_for_one_process() -> None:
+    assert watchdog({}) is None
+    assert watchdog({"WATCHDOG_USEC": "2500000"}) == 2.5
+    assert watchdog({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": str(os.getpid())}) == 2.5
+    assert watchdog({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": str(os.getppid())}) is None
+
+
+@pytest.mark.parametrize("wanted", ["", "0", "-1", "soon", "²"])
+def test_no_watchdog(wanted: str) -> None:
+    assert watchdog({"WATCHDOG_USEC": wanted}) is None
+
+
+def test_a_worker_forgets_what_was_for_the_service() -> None:
+    environ = dict.fromkeys(systemd.VARIABLES, "1") | {"HOME": "/"}
+    systemd.forget(environ)
+    assert environ == {"HOME": "/"}
