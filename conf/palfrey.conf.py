@@ -107,6 +107,11 @@ workers = 2
 # [a number of seconds (0: off); --boot-timeout, PALFREY_BOOT_TIMEOUT]
 # boot_timeout = 60
 
+# How many workers a reload, or the replacing of workers that have reached a limit, may have beyond
+# the wanted number at one time: each starts beside the one that it is to replace.
+# [a whole number, from 1 to 512; --max-surge, PALFREY_MAX_SURGE]
+# max_surge = 1
+
 # How long requests in flight may take to finish when a worker ends (0: do not wait).
 # [a number of seconds (0: do not wait); --graceful-timeout, PALFREY_GRACEFUL_TIMEOUT; also
 # timeout_graceful_shutdown]

@@ -45,7 +45,13 @@ class Generation:
     @property
     def terms(self) -> Terms:
         settings = self.settings
-        return Terms(settings.workers, settings.boot_timeout, settings.graceful_timeout, settings.timeout)
+        return Terms(
+            workers=settings.workers,
+            boot_timeout=settings.boot_timeout,
+            graceful_timeout=settings.graceful_timeout,
+            timeout=settings.timeout,
+            max_surge=settings.max_surge,
+        )
 
 
 class Generations:

@@ -4,8 +4,9 @@ A plan is one step. The rules of the present stage are asked in order, and the f
 the plan, so that each rule sees the effects of those before it. Whoever acts on a plan tells the roster what was
 done and plans again, until a plan holds nothing but `WaitUntil`. Planning twice without acting gives the same plan.
 
-A deadline is only ever looked at through `Clock.passed`, which remembers the nearest one that lies ahead: the time to
-wake at cannot drift from the rules.
+A deadline is only ever looked at through `Clock.passed` (`palfrey/master/overdue.py`, with the patience that each phase
+of a worker's life is given), which remembers the nearest one that lies ahead: the time to wake at cannot drift from
+the rules.
 
 How a reload goes (`palfrey/master/roster.py` takes the events):
 
@@ -27,14 +28,12 @@ from typing import TYPE_CHECKING
 
 from palfrey.errors import EXIT_BOOT
 from palfrey.master.actions import (
-    Abort,
     Action,
     Adopt,
     Announce,
     CloseListeners,
     Finish,
     Halt,
-    Kill,
     Quit,
     Refuse,
     Retire,
@@ -42,40 +41,14 @@ from palfrey.master.actions import (
     Stop,
     WaitUntil,
 )
+from palfrey.master.overdue import LOST_GRACE, Clock, part_with_the_overdue
 from palfrey.master.records import Candidate, Phase, Pool, Slot, Worker
 
 if TYPE_CHECKING:
     from palfrey.master.roster import Roster
 
-MARGIN = 5.0
-"""Seconds beyond graceful_timeout that a draining worker has: its own deadline comes first, then lifespan shutdown."""
-QUIT_GRACE = 5.0
-"""Seconds for a worker that was told to quit, or that said that it failed, to be gone."""
-ABORT_GRACE = 2.0
-"""Seconds for a hanging worker to write its stack down before it is killed."""
-LOST_GRACE = 1.0
-"""Seconds between the end of a worker's channel and its exit: any longer, and it lives on without one."""
-MAX_SURGE = 1
-"""Slots that may have a successor booting beside a serving worker at one time."""
 FIRST_TRIES = 3
 """Deaths of each slot, before anybody was ever ready, after which the start is given up."""
-
-
-class Clock:
-    """The time of one plan, and the nearest deadline ahead that any rule has asked for."""
-
-    __slots__ = ("nearest", "now")
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-        self.nearest: float | None = None
-
-    def passed(self, deadline: float) -> bool:
-        if self.now >= deadline:
-            return True
-        if self.nearest is None or deadline < self.nearest:
-            self.nearest = deadline
-        return False
 
 
 def make_plan(roster: Roster, now: float) -> list[Action]:
@@ -86,66 +59,6 @@ def make_plan(roster: Roster, now: float) -> list[Action]:
         if actions:
             return [*actions, WaitUntil(now)]
     return [WaitUntil(clock.nearest)]
-
-
-# Rules of every stage
-
-
-def part_with_the_overdue(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """Each phase has its patience; beyond it the worker is made to go on."""
-    for worker in roster.workers.values():
-        overdue = _OVERDUE.get(worker.phase)
-        action = overdue(worker, clock, roster.awake_since) if overdue is not None else None
-        if action is not None:
-            yield action
-
-
-def _overdue_booting(worker: Worker, clock: Clock, awake_since: float) -> Action | None:
-    limit = worker.terms.boot_timeout
-    if limit and clock.passed(max(worker.born, awake_since) + limit):
-        return Abort(worker.pid, f"did not become ready within {limit:g} s")
-    if worker.lost_at is not None and clock.passed(worker.lost_at + LOST_GRACE):
-        return Kill(worker.pid, "closed its channel to the arbiter before it was ready")
-    return None
-
-
-def _overdue_serving(worker: Worker, clock: Clock, awake_since: float) -> Action | None:
-    """A loop that has not turned for `timeout`. A draining worker's has to turn as well, unless it never served."""
-    limit = worker.terms.timeout
-    if not limit or worker.ready_at is None:
-        return None
-    if clock.passed(max(worker.heartbeat, worker.ready_at, awake_since) + limit):
-        return Abort(worker.pid, f"has not answered for {limit:g} s")
-    return None
-
-
-def _overdue_draining(worker: Worker, clock: Clock, awake_since: float) -> Action | None:
-    limit = worker.terms.graceful_timeout
-    if clock.passed(worker.since + limit + MARGIN):
-        return Kill(worker.pid, f"did not end within {limit:g} + {MARGIN:g} s of being told to drain")
-    return _overdue_serving(worker, clock, awake_since)
-
-
-def _overdue_quitting(worker: Worker, clock: Clock, awake_since: float) -> Action | None:
-    if clock.passed(worker.since + QUIT_GRACE):
-        return Kill(worker.pid, f"did not end within {QUIT_GRACE:g} s")
-    return None
-
-
-def _overdue_aborted(worker: Worker, clock: Clock, awake_since: float) -> Action | None:
-    if clock.passed(worker.since + ABORT_GRACE):
-        return Kill(worker.pid, "did not answer SIGABRT either")
-    return None
-
-
-_OVERDUE: dict[Phase, Callable[[Worker, Clock, float], Action | None]] = {
-    Phase.BOOTING: _overdue_booting,
-    Phase.READY: _overdue_serving,
-    Phase.FAILED: _overdue_quitting,
-    Phase.DRAINING: _overdue_draining,
-    Phase.QUITTING: _overdue_quitting,
-    Phase.ABORTED: _overdue_aborted,
-}
 
 
 # Rules while the service runs
@@ -227,25 +140,34 @@ def fill(roster: Roster, clock: Clock) -> Iterator[Action]:
         for slot, keeper, booting in seats:
             if keeper is None and not booting and clock.passed(slot.not_before):
                 yield Spawn(pool.name, slot.number, pool.generation)
-        if pool.candidate is None and surging < MAX_SURGE:
-            slot_to_renew = _next_to_renew(pool, seats, clock)
-            if slot_to_renew is not None:
-                yield Spawn(pool.name, slot_to_renew.number, pool.generation)
+        if pool.candidate is None:
+            for slot in _to_renew(pool, seats, clock)[: max(0, pool.terms.max_surge - surging)]:
+                yield Spawn(pool.name, slot.number, pool.generation)
 
 
-def _next_to_renew(pool: Pool, seats: list[tuple[Slot, Worker | None, bool]], clock: Clock) -> Slot | None:
-    """The first slot of an older generation, when its backoff allows it, or else the first with a tired worker."""
+Seat = tuple[Slot, Worker | None, bool]
+"""A slot, the worker that serves in it, and whether another one boots for it."""
+
+
+def _to_renew(pool: Pool, seats: list[Seat], clock: Clock) -> list[Slot]:
+    """Slots whose worker serves and is to have a successor now, the most urgent first.
+
+    First the slots of an older generation, in order, up to the first that has to wait for its backoff: those behind
+    it keep what is known to serve. Then those whose worker asked for it, the worst first.
+    """
+    renewed = []
     for slot, keeper, booting in seats:
         if keeper is not None and not booting and keeper.generation < pool.generation:
-            if clock.passed(slot.not_before):
-                return slot
-            break
-    for slot, keeper, booting in seats:
-        if keeper is None or booting or keeper.generation < pool.generation:
-            continue
-        if _worn(keeper, clock) and clock.passed(slot.not_before):
-            return slot
-    return None
+            if not clock.passed(slot.not_before):
+                break
+            renewed.append(slot)
+    worn = [
+        (slot, keeper)
+        for slot, keeper, booting in seats
+        if keeper is not None and not booting and keeper.generation == pool.generation and _worn(keeper, clock)
+    ]
+    worn.sort(key=lambda seat: -seat[1].wear)
+    return renewed + [slot for slot, _ in worn if clock.passed(slot.not_before)]
 
 
 def announce(roster: Roster, clock: Clock) -> Iterator[Action]:

@@ -85,6 +85,10 @@ class Terms:
     timeout: float = 30.0
 
 
+    preload: bool = False
+    """Workers are forked by a mold."""
+    max_surge: int = 1
+    """Slots that may have a successor booting beside a serving worker at one time."""
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a worker did not come to serve or ceased to: one line, and text to be shown below it (or "")."""
@@ -116,6 +120,8 @@ class Worker:
     """Why it asked to be replaced."""
     lost_at: float | None = None
     """When its channel ended."""
+    wear: float = 0.0
+    """How far it is over the limit that made it ask: 1.0 is at it, 1.5 half as much again."""
     stop_told: bool = False
 
     def hear(self, event: Event, now: float) -> bool:

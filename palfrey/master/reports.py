@@ -50,8 +50,9 @@ class Reports:
 
     def _tired(self, child: Child, message: Report) -> None:
         reason = str(message.get("reason", "no reason given"))
-        self._say("%s (%d) asks to be replaced: %s", child, reason)
-        self._desk.roster.tired(child.pid, reason)
+        wear = message.get("wear", 1.0)
+        if self._desk.roster.tired(child.pid, reason, float(wear) if isinstance(wear, int | float) else 1.0):
+            self._say("%s (%d) asks to be replaced: %s", child, reason)
 
     def _stopping(self, child: Child, message: Report) -> None:
         if self._desk.roster.leaves(child.pid, time.monotonic()):

@@ -108,11 +108,16 @@ class Roster:
         pool = self.pools[worker.pool]
         return pool.served and worker.generation <= pool.generation
 
-    def tired(self, pid: int, reason: str) -> None:
-        """It asks to be replaced and serves until then."""
+    def tired(self, pid: int, reason: str, wear: float = 1.0) -> bool:
+        """It asks to be replaced and serves until then; `wear` as in `Worker.wear`. It may ask again when it is worse.
+        False when it had asked before, or is unknown."""
         worker = self.workers.get(pid)
-        if worker is not None and worker.tired is None:
-            worker.tired = reason
+        if worker is None:
+            return False
+        asked = worker.tired is not None
+        worker.tired = worker.tired or reason
+        worker.wear = max(worker.wear, wear)
+        return not asked
 
     def leaves(self, pid: int, now: float) -> bool:
         """It began to drain by itself; False when it was told to. A slot whose workers do so time and again backs off

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import signal
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ class World:
     def __init__(self, workers: int = 2, **terms: float) -> None:
         self.now = 1000.0
         self.roster = Roster(random.Random(7))
-        self.terms = Terms(workers, **terms)
+        self.terms = Terms(workers, **terms)  # type: ignore[arg-type]
         self.roster.add_pool("app", 1, self.terms)
         self.generation = 1
         self.wake: float | None = None
@@ -102,10 +103,7 @@ class World:
 
     def reload(self, **changes: float) -> list[Action]:
         self.generation += 1
-        fields = {
-            name: getattr(self.terms, name) for name in ("workers", "boot_timeout", "graceful_timeout", "timeout")
-        }
-        self.terms = Terms(**{**fields, **changes})
+        self.terms = dataclasses.replace(self.terms, **changes)  # type: ignore[arg-type]
         self.roster.reload("app", self.generation, self.terms)
         return self.settle()
 

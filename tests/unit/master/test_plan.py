@@ -18,7 +18,8 @@ from palfrey.master.actions import (
     Spawn,
     Stop,
 )
-from palfrey.master.plan import ABORT_GRACE, FIRST_TRIES, LOST_GRACE, MARGIN, QUIT_GRACE
+from palfrey.master.overdue import ABORT_GRACE, LOST_GRACE, MARGIN, QUIT_GRACE
+from palfrey.master.plan import FIRST_TRIES
 from palfrey.master.records import BACKOFF, JITTER, STEADY, Phase
 from tests.support.roster_world import World, only, serving, spawns
 
@@ -290,6 +291,39 @@ class TestReload:
         assert world.reload() == []
 
 
+class TestSurge:
+    def test_so_many_slots_at_a_time(self) -> None:
+        world = serving(5, max_surge=2)
+        world.reload()
+        world.ready(world.booting)
+        assert world.seats(BOOTING) == [(1, 2), (2, 2)]
+        world.ready(world.pids(BOOTING)[1])
+        assert world.seats(BOOTING) == [(1, 2), (3, 2)]
+        assert world.seats(READY) == [(0, 2), (1, 1), (2, 2), (3, 1), (4, 1)]
+
+    def test_the_new_generations_own_number_holds_once_it_is_adopted(self) -> None:
+        world = serving(4)
+        world.reload(max_surge=3)
+        assert world.seats(BOOTING) == [(0, 2)], "the canary is alone whatever the surge"
+        world.ready(world.booting)
+        assert world.seats(BOOTING) == [(1, 2), (2, 2), (3, 2)]
+
+    def test_a_slot_that_waits_for_its_backoff_holds_up_those_behind_it(self) -> None:
+        world = serving(4, max_surge=2, timeout=0)
+        world.reload()
+        world.ready(world.booting)
+        first, second = world.pids(BOOTING)
+        world.fail(first)
+        assert spawns(world.ready(second)) == [], "slot 3 keeps what is known to serve"
+        assert spawns(world.wait(BACKOFF[1] * (1 + JITTER))) == [(1, 2), (3, 2)]
+
+    def test_for_the_tired_as_well(self) -> None:
+        world = serving(3, max_surge=2)
+        for pid in world.pids():
+            world.roster.tired(pid, "max_requests")
+        assert spawns(world.settle()) == [(0, 1), (1, 1)]
+
+
 class TestScale:
     def test_one_more(self) -> None:
         world = serving(2)
@@ -357,6 +391,16 @@ class TestTired:
             assert world.seats(BOOTING) == [(slot, 1)]
             world.ready(world.booting)
         assert world.settle() == []
+
+    def test_the_worst_first(self) -> None:
+        world = serving(3)
+        for pid, wear in zip(world.pids(), (1.0, 1.1, 1.0), strict=True):
+            world.roster.tired(pid, "max_memory", wear)
+        assert world.roster.tired(world.pids()[2], "max_memory", 1.3) is False, "said before, and worse by now"
+        for slot in (2, 1, 0):
+            world.settle()
+            assert world.seats(BOOTING) == [(slot, 1)]
+            world.ready(world.booting)
 
     def test_a_successor_that_fails_is_tried_again_later(self) -> None:
         world = serving(1, timeout=0)
