@@ -6,7 +6,14 @@ that Python runs on store whole. Readers may see two fields of different moments
 
 The arbiter gives rows out (lowest free one first, `palfrey/master/spawn.py`), clears a row when its process has been
 reaped, and reads heartbeats. The workers read one another's connection counts for gated accept. A new field is a new
-line in `Row`; words up to `WORDS` are free.
+line in `Row`; words up to `NUMBERS` are free.
+
+Nothing here is written for each request: a worker's sweep writes its row once a second, and with it the oldest request
+that its application has in hand. So a row costs the same at any load, and what it says is a second old at most, or as
+old as the heartbeat when the loop hangs.
+
+What a process counted outlives it: when its row is cleared, the counters are added to those of its pool, which are rows
+of their own, written by the arbiter alone. `Scoreboard.total` is a pool's count since the start of the service.
 """
 
 from __future__ import annotations
@@ -16,10 +23,16 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import overload
 
-WORDS = 16
-"""64-bit words in a row: 128 bytes, so that no two writers share a cache line (nor a pair that is fetched together)."""
+WORDS = 32
+"""64-bit words in a row: 256 bytes, so that no two writers share a cache line (nor a pair that is fetched together)."""
+NUMBERS = 16
+"""Words for numbers; those behind them are the text."""
+TEXT = (WORDS - NUMBERS) * 8
+"""Bytes of text in a row."""
 DEFAULT_ROWS = 1024
-"""Rows made when nobody says otherwise. 128 KiB of address space; pages that no process writes to cost nothing."""
+"""Rows made when nobody says otherwise. 256 KiB of address space; pages that no process writes to cost nothing."""
+POOLS = 64
+"""Pools whose dead processes are counted: the application's workers, and one for each further site."""
 
 
 class State(IntEnum):
@@ -31,6 +44,8 @@ class State(IntEnum):
     DRAINING = 3
     STOPPING = 4
     """Connections are gone; lifespan shutdown runs."""
+    MOLD = 5
+    """No worker: it holds the application and forks workers."""
 
 
 class _Int:
@@ -71,10 +86,26 @@ class _Float:
         row.floats[self.word] = value
 
 
-class Row:
-    """One process's row. `ints` and `floats` are the same words under two readings."""
+class _Text:
+    """What the row has room for of some bytes, which must not hold a NUL. A reader may see a mixture of two writes."""
 
-    __slots__ = ("floats", "ints")
+    __slots__ = ()
+
+    @overload
+    def __get__(self, row: None, owner: type[Row]) -> _Text: ...
+    @overload
+    def __get__(self, row: Row, owner: type[Row]) -> bytes: ...
+    def __get__(self, row: Row | None, owner: type[Row]) -> bytes | _Text:
+        return self if row is None else bytes(row.bytes).partition(b"\0")[0]
+
+    def __set__(self, row: Row, value: bytes) -> None:
+        row.bytes[:] = value[:TEXT].ljust(TEXT, b"\0")
+
+
+class Row:
+    """One process's row. `ints` and `floats` are the same words under two readings, `bytes` those behind them."""
+
+    __slots__ = ("bytes", "floats", "ints")
 
     pid = _Int(0)
     state = _Int(1)
@@ -88,10 +119,23 @@ class Row:
     """Requests that the application is working on."""
     requests = _Int(6)
     """Requests begun since the process started."""
+    lag = _Float(7)
+    """Seconds by which the last sweep came late: how long whatever is due has to wait for the loop's turn."""
+    oldest_since = _Float(8)
+    """time.monotonic() when the oldest request that the application has in hand began; 0.0: there is none."""
+    oldest = _Text()
+    """That request's method and target, cut to what fits."""
+    pool = _Int(9)
+    """Where the process's counters go when it has ended: the pool's index, by `Scoreboard.pool`."""
+    ended = _Int(10)
+    """In a pool's row: processes whose counters are in it."""
+    name = _Text()
+    """In a pool's row: whose it is."""
 
-    def __init__(self, ints: memoryview[int], floats: memoryview[float]) -> None:
+    def __init__(self, ints: memoryview[int], floats: memoryview[float], text: memoryview[int]) -> None:
         self.ints = ints
         self.floats = floats
+        self.bytes = text
 
     def clear(self) -> None:
         """Forget the process. For the arbiter, once the process has been reaped."""
@@ -100,17 +144,22 @@ class Row:
 
 
 class Scoreboard:
-    """`rows` rows and, before them, one that the arbiter alone writes: how far the given-out rows reach."""
+    """`rows` rows and, before them, those that the arbiter alone writes: how far the given-out rows reach, and one for
+    each pool with what its dead processes have counted."""
 
-    __slots__ = ("_memory", "_rows", "_shared")
+    __slots__ = ("_memory", "_pools", "_rows", "_shared")
 
     def __init__(self, rows: int = DEFAULT_ROWS) -> None:
-        self._memory = mmap.mmap(-1, (rows + 1) * WORDS * 8)
+        self._memory = mmap.mmap(-1, (1 + POOLS + rows) * WORDS * 8)
         view = memoryview(self._memory)
         ints, floats = view.cast("q"), view.cast("d")
-        self._shared = ints[:WORDS]
-        spans = [slice(start * WORDS, (start + 1) * WORDS) for start in range(1, rows + 1)]
-        self._rows = [Row(ints[span], floats[span]) for span in spans]
+        made = []
+        for first in range(0, len(ints), WORDS):
+            numbers, text = slice(first, first + WORDS), slice((first + NUMBERS) * 8, (first + WORDS) * 8)
+            made.append(Row(ints[numbers], floats[numbers], view[text]))
+        self._shared = made[0].ints
+        self._pools = made[1 : 1 + POOLS]
+        self._rows = made[1 + POOLS :]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -131,3 +180,28 @@ class Scoreboard:
     def live(self) -> Iterator[Row]:
         """The rows that a process owns at the moment."""
         return (row for row in self._rows[: self.reach] if row.pid)
+
+    # Pools
+
+    def pool(self, name: str) -> int:
+        """The index of the pool of that name, which is given one if it has none: for the arbiter. Raises IndexError
+        when there are more pools than `POOLS`."""
+        for index, row in enumerate(self._pools):
+            if row.name in (b"", name.encode()):
+                row.name = name.encode()
+                return index
+        raise IndexError(f"more than {POOLS} pools")
+
+    def fold(self, row: Row) -> None:
+        """The process of this row has ended: its counters become its pool's. For the arbiter, before `clear`."""
+        total = self._pools[row.pool]
+        total.requests += row.requests
+        total.ended += 1
+
+    def total(self, pool: int) -> int:
+        """Requests that the pool has begun since the service started, by the living and the dead."""
+        return self._pools[pool].requests + sum(row.requests for row in self.live() if row.pool == pool)
+
+    def ended(self, pool: int) -> int:
+        """How many processes of the pool have ended."""
+        return self._pools[pool].ended

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from palfrey.observe.scoreboard import Scoreboard, State
+from palfrey.observe.scoreboard import POOLS, TEXT, Scoreboard, State
 
 
 def test_a_new_board_is_empty() -> None:
@@ -30,8 +30,47 @@ def test_fields_do_not_overlap() -> None:
     assert (row.pid, row.state, row.generation) == (7, State.READY, 2)
     assert row.heartbeat == 12345.678
     assert (row.connections, row.in_flight, row.requests) == (3, 1, (1 << 40) + 1)
+    row.lag, row.oldest_since, row.oldest, row.pool = 0.25, 99.5, b"GET /slow", 2
+    assert (row.lag, row.oldest_since, row.oldest, row.pool) == (0.25, 99.5, b"GET /slow", 2)
+    assert (row.pid, row.requests) == (7, (1 << 40) + 1)
     assert board.row(1).pid == board.row(1).requests == 0
+    assert board.row(1).oldest == b""
     assert board.reach == 0
+
+
+def test_text_is_cut_to_what_fits_and_leaves_nothing_of_a_longer_one() -> None:
+    board = Scoreboard(2)
+    first, second = board.row(0), board.row(1)
+    second.pid = 5
+    first.oldest = b"GET /" + b"x" * TEXT
+    assert first.oldest == (b"GET /" + b"x" * TEXT)[:TEXT]
+    assert second.pid == 5
+    first.oldest = b"PUT /y"
+    assert first.oldest == b"PUT /y"
+
+
+def test_what_the_dead_counted_stays_with_their_pool() -> None:
+    board = Scoreboard(3)
+    app, site = board.pool("app"), board.pool("site")
+    assert (board.pool("app"), board.pool("site")) == (app, site)
+    assert app != site
+    for index, (pool, requests) in enumerate([(app, 100), (app, 20), (site, 3)]):
+        row = board.row(index)
+        row.pid, row.pool, row.requests = index + 1, pool, requests
+    board.reach = 3
+    assert (board.total(app), board.total(site)) == (120, 3)
+    board.fold(board.row(0))
+    board.row(0).clear()
+    assert (board.total(app), board.ended(app)) == (120, 1)
+    assert (board.total(site), board.ended(site)) == (3, 0)
+
+
+def test_more_pools_than_there_are_rows_for() -> None:
+    board = Scoreboard(1)
+    for number in range(POOLS):
+        board.pool(f"site {number}")
+    with pytest.raises(IndexError, match="more than"):
+        board.pool("one more")
 
 
 def test_clear_forgets_all_of_one_row_only() -> None:
