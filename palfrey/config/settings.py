@@ -263,7 +263,6 @@ class Settings:
         WORKERS,
         "A worker that is not ready to serve this long after its start is given up (0: off).",
     )
-    graceful_timeout: float = row(
     max_surge: int = row(
         1,
         integer(1, 512),
@@ -271,6 +270,7 @@ class Settings:
         "How many workers a reload, or the replacing of workers that have reached a limit, may have beyond the wanted "
         "number at one time: each starts beside the one that it is to replace.",
     )
+    graceful_timeout: float = row(
         30.0,
         seconds("do not wait"),
         WORKERS,
