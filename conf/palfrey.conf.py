@@ -137,6 +137,46 @@ workers = 2
 # http = "auto"
 
 
+# -- Development -----------------------------------------------------------------------------------
+
+# Reload when files change; for development. One worker serves, timeout and boot_timeout are off
+# unless they are set, and graceful_timeout is a second.
+# [true or false; --reload, PALFREY_RELOAD; restart]
+# reload = False
+
+# Watch this directory, with those below it, instead of the one that the server works in and
+# app_dir.
+# [a list, each a directory; or text, separated by ','; --reload-dir, PALFREY_RELOAD_DIRS]
+# reload_dirs = []
+
+# Watch files that match this pattern too (a directory: watch that too). Beside *.py, unless that is
+# excluded.
+# [a list, each a pattern such as *.html; or text, separated by ','; --reload-include,
+# PALFREY_RELOAD_INCLUDE]
+# reload_include = []
+
+# Do not watch files and directories that match this pattern. Beside .*, .py[cod], .sw.* and ~*,
+# unless those are included.
+# [a list, each a pattern such as test_*.py; or text, separated by ','; --reload-exclude,
+# PALFREY_RELOAD_EXCLUDE]
+# reload_exclude = []
+
+# Reload when files have not changed any further for this long.
+# [a number of seconds (0: at once); --reload-delay, PALFREY_RELOAD_DELAY]
+# reload_delay = 0.05
+
+# How changes are noticed: watchfiles (palfrey[reload]) is told of them by the system, poll looks at
+# each file, which works on network and virtual file systems too; auto is watchfiles where it is
+# installed.
+# [auto, watchfiles or poll; --reload-engine, PALFREY_RELOAD_ENGINE]
+# reload_engine = "auto"
+
+# Watch this file too, whatever its name. The configuration file, env_file and log_config always
+# are.
+# [a list, each a path; or text, separated by ','; --reload-extra-file, PALFREY_RELOAD_EXTRA_FILES]
+# reload_extra_files = []
+
+
 # -- HTTP ------------------------------------------------------------------------------------------
 
 # Send a server header where the application sends none.

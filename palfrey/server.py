@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("palfrey.error")
 
-ARBITERS = ("workers", "max_requests", "user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile")
+ARBITERS = ("workers", "max_requests", "user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile", "reload")
 """Settings that an arbiter sees to, and that one process by itself would pass over: a `user` above all."""
 
 

@@ -8,6 +8,7 @@ and the place where it was set.
 from __future__ import annotations
 
 import grp
+import importlib.util
 import os
 import pwd
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ def check(settings: Settings, given: Given, base: str) -> None:
     _check_tls(settings, given)
     _check_accounts(settings, given)
     _check_proxies(settings, given)
+    _check_development(settings, given, base)
 
 
 def _refuse(given: Given, name: str, reason: str) -> NoReturn:
@@ -113,6 +115,18 @@ def _check_proxies(settings: Settings, given: Given) -> None:
     rivals = [name for name in fields if name in FORWARDED_RIVALS]
     if "forwarded" in fields and rivals:
         _refuse(given, "forwarded_fields", f"forwarded says what {rivals[0]} says: name the one that your proxy sets")
+
+
+def _check_development(settings: Settings, given: Given, base: str) -> None:
+    for name in settings.reload_dirs:
+        if not os.path.isdir(os.path.join(base, os.path.expanduser(name))):
+            _refuse(given, "reload_dirs", f"there is no directory {name}")
+    if not settings.reload:
+        return
+    if settings.daemon:
+        _refuse(given, "daemon", "cannot be combined with reload, which is for a terminal")
+    if settings.reload_engine == "watchfiles" and importlib.util.find_spec("watchfiles") is None:
+        _refuse(given, "reload_engine", "needs watchfiles; pip install 'palfrey[reload]'")
 
 
 def _uid(name: str) -> int | None:

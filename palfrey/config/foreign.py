@@ -3,7 +3,7 @@
 A configuration file or a command line that is moved over from another server must run unchanged, and its owner must
 learn which lines of it no longer do anything: one line of warning for each, made from this table. What Palfrey *does*
 know under another name is an alias in `settings.py`. A flag that is in neither table is a usage error: an option that
-asks for what Palfrey cannot do (`--reload`, `--ws`, `--proxy-protocol`) must not pass as if it could.
+asks for what Palfrey cannot do (`--ws`, `--proxy-protocol`) must not pass as if it could.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ _STATSD: Final = "Palfrey does not send statsd metrics"
 _DIRTY: Final = "Palfrey has no dirty arbiter"
 _PASTE: Final = "Palfrey does not read Paste configurations; name the application with app"
 _NOT_YET: Final = "this version of Palfrey does not do that"
-_RELOADER: Final = "this version of Palfrey does not watch files; send HUP to reload"
 _CONTROL: Final = "this version of Palfrey has no control socket"
 _HTTP2: Final = "this version of Palfrey speaks HTTP/1.1 only"
 _FIXED_FLAG: Final = "it belongs on the command line"
@@ -55,9 +54,6 @@ _TABLE: Final = (
     Foreign(
         "enable_stdio_inheritance", "stdout and stderr are always inherited", ("-R", "--enable-stdio-inheritance"), True
     ),
-    Foreign("reload", _RELOADER),
-    Foreign("reload_engine", _RELOADER),
-    Foreign("reload_extra_files", _RELOADER),
     Foreign("config", _FIXED_FLAG),
     Foreign("check_config", _FIXED_FLAG),
     Foreign("print_config", _FIXED_FLAG),

@@ -50,12 +50,13 @@ T = TypeVar("T")
 APPLICATION: Final = "Application"
 SOCKETS: Final = "Sockets"
 WORKERS: Final = "Workers"
+DEVELOPMENT: Final = "Development"
 HTTP: Final = "HTTP"
 TLS: Final = "TLS"
 PROCESS: Final = "Process"
 LOGGING: Final = "Logging"
 HOOKS: Final = "Hooks"
-GROUPS: Final = (APPLICATION, SOCKETS, WORKERS, HTTP, TLS, PROCESS, LOGGING, HOOKS)
+GROUPS: Final = (APPLICATION, SOCKETS, WORKERS, DEVELOPMENT, HTTP, TLS, PROCESS, LOGGING, HOOKS)
 
 _TLS_VERSIONS: Final = {"tlsv1.2": "1.2", "tlsv1_2": "1.2", "tlsv1.3": "1.3", "tlsv1_3": "1.3"}
 
@@ -310,6 +311,56 @@ class Settings:
         "installed. The verdicts are the same.",
         also=("--http-parser",),
         aliases=("http_parser",),
+    )
+
+    # -- Development ---------------------------------------------------------------------------------------------
+    reload: bool = row(
+        False,
+        boolean,
+        DEVELOPMENT,
+        "Reload when files change; for development. One worker serves, timeout and boot_timeout are off unless they "
+        "are set, and graceful_timeout is a second.",
+        reloadable=False,
+    )
+    reload_dirs: tuple[str, ...] = row(
+        (),
+        many(text("DIR", "a directory")),
+        DEVELOPMENT,
+        "Watch this directory, with those below it, instead of the one that the server works in and app_dir.",
+        flags=("--reload-dir",),
+    )
+    reload_include: tuple[str, ...] = row(
+        (),
+        many(text("GLOB", "a pattern such as *.html")),
+        DEVELOPMENT,
+        "Watch files that match this pattern too (a directory: watch that too). Beside *.py, unless that is excluded.",
+    )
+    reload_exclude: tuple[str, ...] = row(
+        (),
+        many(text("GLOB", "a pattern such as test_*.py")),
+        DEVELOPMENT,
+        "Do not watch files and directories that match this pattern. Beside .*, .py[cod], .sw.* and ~*, unless those "
+        "are included.",
+    )
+    reload_delay: float = row(
+        0.05,
+        seconds("at once"),
+        DEVELOPMENT,
+        "Reload when files have not changed any further for this long.",
+    )
+    reload_engine: str = row(
+        "auto",
+        choice("auto", "watchfiles", "poll", synonyms={"inotify": "watchfiles"}),
+        DEVELOPMENT,
+        "How changes are noticed: watchfiles (palfrey[reload]) is told of them by the system, poll looks at each file, "
+        "which works on network and virtual file systems too; auto is watchfiles where it is installed.",
+    )
+    reload_extra_files: tuple[str, ...] = row(
+        (),
+        many(text("FILE", "a path")),
+        DEVELOPMENT,
+        "Watch this file too, whatever its name. The configuration file, env_file and log_config always are.",
+        flags=("--reload-extra-file",),
     )
 
     # -- HTTP ----------------------------------------------------------------------------------------------------

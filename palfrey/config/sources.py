@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from palfrey.config import checks, configfile
 from palfrey.config.configfile import Notice
+from palfrey.config.development import develop
 from palfrey.config.foreign import FOREIGN
 from palfrey.config.settings import BIND_GROUP, ROWS, Row, Settings, canonical
 from palfrey.errors import ConfigError, UsageError
@@ -103,7 +104,8 @@ def resolve(
         notices += file.notices
     dotenv = _dotenv([below, _from_environment(environ, {}, []), line], environ, cwd)
     layers = [below, _from_environment(environ, dotenv, notices), line]
-    settings, origins = _build(_merge(layers), cwd)
+    settings, origins, overruled = _build(_merge(layers), cwd)
+    notices += overruled
     notices += _worker_class_notice(settings, origins)
     if need_app and settings.app is None:
         raise UsageError("no application: name one, as in `palfrey main:app`, or set app in palfrey.conf.py")
@@ -129,7 +131,8 @@ def from_arguments(values: Mapping[str, object], cwd: str) -> Resolved:
         else:
             likely = configfile.near(name)
             raise ConfigError(f"{name} is not a setting" + (f": did you mean {likely}?" if likely else ""))
-    settings, origins = _build(_merge([layer]), cwd)
+    settings, origins, overruled = _build(_merge([layer]), cwd)
+    notices += overruled
     environment = dict(assignment.split("=", 1) for assignment in settings.raw_env)
     return Resolved(settings, origins, tuple(notices), environment, None)
 
@@ -239,7 +242,7 @@ def _merge(layers: list[_Layer]) -> _Layer:
     return winners
 
 
-def _build(winners: _Layer, cwd: str) -> tuple[Settings, dict[str, Origin]]:
+def _build(winners: _Layer, cwd: str) -> tuple[Settings, dict[str, Origin], list[Notice]]:
     origins = {name: winners[name].origin if name in winners else Origin(Kind.DEFAULT) for name in ROWS}
     values: dict[str, Any] = {}
     for name, given in winners.items():
@@ -251,9 +254,10 @@ def _build(winners: _Layer, cwd: str) -> tuple[Settings, dict[str, Origin]]:
         if ROWS[name].parser.path and isinstance(value, str) and value != "-":
             values[name] = _absolute(value, base)
     _settle_access_log(values, origins)
+    overruled = [Notice(f"{_set_as(winners[name], ROWS[name])}: {reason}") for name, reason in develop(values)]
     settings = Settings(**values)
     checks.check(settings, {name: _set_as(given, ROWS[name]) for name, given in winners.items()}, base)
-    return settings, origins
+    return settings, origins, overruled
 
 
 def _parse(row: Row, given: _Given) -> Any:

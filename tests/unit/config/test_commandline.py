@@ -112,9 +112,9 @@ def test_an_unknown_option_suggests_one_that_does_something(text: str, meant: st
 
 def test_what_palfrey_cannot_do_is_refused_and_says_why() -> None:
     with pytest.raises(click.UsageError) as raised:
-        parse("main:app --reload")
+        parse("main:app --proxy-protocol")
     assert raised.value.exit_code == 2
-    assert raised.value.format_message() == f"--reload: {FOREIGN['reload'].reason}."
+    assert raised.value.format_message() == f"--proxy-protocol: {FOREIGN['proxy_protocol'].reason}."
 
 
 def test_help_shows_each_setting_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:

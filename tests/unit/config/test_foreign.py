@@ -36,7 +36,7 @@ GUNICORN_FLAGS = """
 --enable-backlog-metric -n --name --pythonpath --keyfile --certfile --ssl-version --cert-reqs --ca-certs
 --suppress-ragged-eofs --do-handshake-on-connect --ciphers --forwarder-headers --header-map --asgi-loop
 --asgi-lifespan --asgi-disconnect-grace-period --http-parser --root-path --control-socket --control-socket-mode
---no-control-socket
+--no-control-socket --reload --reload-engine --reload-extra-file
 """
 
 UVICORN_FLAGS = """
@@ -46,12 +46,12 @@ UVICORN_FLAGS = """
 --limit-max-requests-jitter --timeout-keep-alive --timeout-graceful-shutdown --timeout-worker-healthcheck
 --ssl-keyfile --ssl-certfile --ssl-keyfile-password --ssl-version --ssl-cert-reqs --ssl-ca-certs --ssl-ciphers
 --header --version --app-dir --h11-max-incomplete-event-size --reset-contextvars --factory --help
+--reload --reload-dir --reload-include --reload-exclude --reload-delay
 """
 
 REFUSED = """
---reload --reload-dir --reload-include --reload-exclude --reload-delay --reload-engine --reload-extra-file --http2
---ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout --ws-per-message-deflate --interface --paste
---paster --paste-global --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from --http-protocols
+--http2 --ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout --ws-per-message-deflate --interface
+--paste --paster --paste-global --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from --http-protocols
 --http2-cleartext --permit-obsolete-folding --strip-header-spaces --dirty-app --dirty-workers
 --websocket-max-message-size
 """

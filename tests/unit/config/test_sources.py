@@ -392,6 +392,37 @@ def test_an_everyday_gunicorn_file_runs_unchanged(try_: Try, tmp_path: Path) -> 
     assert not any(notice.mistake for notice in resolved.notices)
 
 
+# reload -------------------------------------------------------------------------------------------------------------
+
+
+def test_reload_changes_defaults_but_not_what_was_set(try_: Try) -> None:
+    settings = try_("graceful_timeout = 7", reload=True).settings
+    assert (settings.timeout, settings.boot_timeout, settings.graceful_timeout) == (0.0, 0.0, 7.0)
+    assert try_("reload = False").settings == Settings()
+
+
+def test_reload_has_one_worker_and_says_so(try_: Try) -> None:
+    resolved = try_("workers = 4", reload=True)
+    assert resolved.settings.workers == 1
+    assert messages(resolved) == [
+        "workers = 4 (palfrey.conf.py, line 1): with reload one worker serves (SIGTTIN adds more)"
+    ]
+    assert messages(try_("workers = 1", reload=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("daemon = True", "daemon = True .*: cannot be combined with reload, which is for a terminal"),
+        ("reload_dirs = ['nowhere']", "reload_dirs = .*: there is no directory nowhere"),
+        ("reload_engine = 'magic'", "reload_engine = 'magic' .*: must be auto, watchfiles or poll"),
+    ],
+)
+def test_what_reload_cannot_do(try_: Try, file: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        try_(file, reload=True)
+
+
 # Keyword arguments --------------------------------------------------------------------------------------------------
 
 
@@ -402,7 +433,7 @@ def test_keyword_arguments_by_any_name(tmp_path: Path) -> None:
     assert resolved.settings == Settings(port=81, timeout_keep_alive=2.0, raw_env=("A=1",))
     assert resolved.environment == {"A": "1"}
     assert str(resolved.origins["port"]) == "argument"
-    assert messages(from_arguments({"reload": True}, str(tmp_path)))[0].startswith("reload has no effect")
+    assert messages(from_arguments({"spew": True}, str(tmp_path)))[0].startswith("spew has no effect")
 
 
 def test_keyword_arguments_that_do_not_fit(tmp_path: Path) -> None:
