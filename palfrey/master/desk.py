@@ -73,4 +73,6 @@ class Desk:
         self.ears.close()
         self.house.shed()
         systemd.forget()
-        process.close_fds(listener.sock.detach() for listener in self.house.generations.others(generation.number))
+        generations = self.house.generations
+        process.close_fds(fd for fd, _ in generations.unused())
+        process.close_fds(listener.sock.detach() for listener in generations.others(generation.number))

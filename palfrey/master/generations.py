@@ -59,7 +59,8 @@ class Generations:
 
     def __init__(self, inherited: Sequence[tuple[int, str]] = ()) -> None:
         self.inherited = inherited
-        """Sockets of systemd's, (fd, name)."""
+        """Sockets of systemd's, (fd, name). Those that a configuration does not ask for (any more) stay open here:
+        systemd listens on them all the same, and the next configuration may ask for them."""
         self._known: dict[int, Generation] = {}
         self._listeners: list[Listener] = []
         """All that are open."""
@@ -121,6 +122,11 @@ class Generations:
         own = self._known[number].listeners
         return [listener for listener in self._listeners if listener not in own]
 
+    def unused(self) -> list[tuple[int, str]]:
+        """Of systemd's sockets, those that nobody has asked for yet."""
+        used = {listener.fileno() for listener in self._listeners}
+        return [(fd, name) for fd, name in self.inherited if fd not in used]
+
     def close(self) -> None:
         """The end of the service: close the arbiter's copies and remove the files of UNIX sockets."""
         for listener in self._listeners:
@@ -143,21 +149,22 @@ class Generations:
         wanted = list(self.current.listeners)
         if self._candidate is not None:
             wanted += self._known[self._candidate].listeners
+        stay = [one for one in self._listeners if one in wanted or one.address.kind == "systemd"]
         for listener in self._listeners:
-            if listener not in wanted:
+            if listener not in stay:
                 listener.close(unlink=True)
-        self._listeners = [listener for listener in self._listeners if listener in wanted]
+        self._listeners = stay
 
 
 def addresses_of(settings: Settings, resolved: Resolved, inherited: Sequence[tuple[int, str]]) -> list[Address]:
-    """What to listen on: as asked for, or else systemd's sockets, or else the default. Raises BindError."""
+    """What to listen on: as asked for, or else all of systemd's sockets, or else the default. Raises BindError."""
     if inherited and not asked_for(resolved):
-        return [Address(kind="systemd", fd=fd) for fd, _ in inherited]
-    return bound_addresses(settings)
+        return [Address(kind="systemd", fd=fd, name=name) for fd, name in inherited]
+    return bound_addresses(settings, inherited)
 
 
-def bound_addresses(settings: Settings) -> list[Address]:
-    """Where the settings say to listen. Raises BindError."""
+def bound_addresses(settings: Settings, inherited: Sequence[tuple[int, str]] = ()) -> list[Address]:
+    """Where the settings say to listen; `systemd:NAME` is all `inherited` sockets of that name. Raises BindError."""
     addresses = []
     for text in settings.binds():
         try:
@@ -166,8 +173,21 @@ def bound_addresses(settings: Settings) -> list[Address]:
             raise BindError(f"cannot listen: {error}") from None
         if address.kind == "unix":
             address = dataclasses.replace(address, mode=settings.socket_mode, owner=settings.socket_owner)
-        addresses.append(address)
+        addresses += [address] if address.kind != "systemd" else _named(address, inherited)
     return addresses
+
+
+def _named(address: Address, inherited: Sequence[tuple[int, str]]) -> list[Address]:
+    """A .socket unit with several ListenStream= hands all of them in under one name."""
+    found = [dataclasses.replace(address, fd=fd) for fd, name in inherited if name == address.name]
+    if not found:
+        there = ", ".join(sorted({name or "one without a name" for _, name in inherited}))
+        raise BindError(
+            f"cannot listen on {address}: "
+            + (f"systemd handed in {there}; " if there else "systemd handed in no socket; ")
+            + "the name is the .socket unit's FileDescriptorName="
+        )
+    return found
 
 
 def tls_files(settings: Settings) -> tuple[str | None, ...]:

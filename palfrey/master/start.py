@@ -20,7 +20,7 @@ from palfrey.config.hooks import ServerView, call_hook
 from palfrey.config.settings import Settings
 from palfrey.config.sources import Resolved
 from palfrey.errors import EXIT_ERROR, PalfreyError
-from palfrey.master.generations import Generations, asked_for
+from palfrey.master.generations import Generations
 from palfrey.master.logs import configure_logs
 from palfrey.master.signals import Inbox
 from palfrey.observe.logging import LogSetup
@@ -79,8 +79,10 @@ class House:
         if tls is not None and tls.notice is not None:
             self.logs.error.warning("%s", tls.notice)
         self._undo.append(self.generations.close)
-        if self.generations.inherited and asked_for(self._resolved):
-            self.logs.error.warning("systemd's sockets are not used, since the configuration says where to listen")
+        for fd, name in self.generations.unused():
+            self.logs.error.warning(
+                "systemd's socket %s is not used: bind says where to listen, and does not name it", name or fd
+            )
         notice = backlog_notice(settings.backlog)
         if notice is not None:
             self.logs.error.warning("%s", notice)

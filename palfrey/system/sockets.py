@@ -52,13 +52,18 @@ Kind = Literal["tcp", "unix", "fd", "systemd"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where to listen, as asked for. `str()` of one is text that `parse_bind` reads back (systemd's excepted)."""
+    """Where to listen, as asked for. `str()` of one is text that `parse_bind` reads back (systemd's nameless excepted).
+
+    One of kind "systemd" that `parse_bind` made has a name only; the arbiter finds the descriptors that it stands for.
+    """
 
     kind: Kind
     host: str = ""
     port: int = 0
     path: str = ""
     fd: int = -1
+    name: str = ""
+    """Of a socket of systemd's: its unit's FileDescriptorName=, which is the unit's own name by default."""
     mode: int | None = None
     """Rights of a UNIX socket's file; None: DEFAULT_UNIX_MODE."""
     owner: str | None = None
@@ -69,6 +74,8 @@ class Address:
             return f"unix:{self.path}"
         if self.kind == "tcp":
             return _host_port(self.host, self.port)
+        if self.name:
+            return f"systemd:{self.name}"
         return f"{self.kind}://{self.fd}"
 
     @property
@@ -117,12 +124,18 @@ class Listener:
 
 
 def parse_bind(text: str) -> Address:
-    """Read `host`, `host:port`, `[v6]:port`, `:port`, `unix:/path` or `fd://N`. Raises ValueError and nothing else."""
+    """Read `host`, `host:port`, `[v6]:port`, `:port`, `unix:/path`, `fd://N` or `systemd:NAME`. Raises ValueError and
+    nothing else."""
     text = text.strip()
     if not text:
         raise ValueError("an empty address; write host:port, [v6]:port, unix:/path or fd://N")
     if text.startswith("unix:"):
         return Address(kind="unix", path=_parse_path(text.removeprefix("unix:").removeprefix("//")))
+    if text.startswith("systemd:"):
+        name = text.removeprefix("systemd:")
+        if not name:
+            raise ValueError("'systemd:' without a name; write systemd:NAME, the unit's FileDescriptorName=")
+        return Address(kind="systemd", name=name)
     if text.startswith("fd://"):
         digits = text.removeprefix("fd://")
         if not (digits.isascii() and digits.isdigit() and len(digits) < 8):
@@ -415,12 +428,12 @@ def _renew(pairs: Iterable[tuple[Address, Listener]], backlog: int) -> None:
     for address, listener in pairs:
         if address.kind in ("tcp", "unix"):
             listener.sock.listen(backlog)
-        if listener.address != address:
+        if address.kind == "unix" and listener.address != address:
             try:
                 _apply_rights(address, listener._path)
             except OSError as error:
                 raise unix_refusal(str(address), address.path, error) from None
-            listener.address = address
+        listener.address = address
 
 
 def _inode(path: str) -> tuple[int, int] | None:

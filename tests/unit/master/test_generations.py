@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +128,6 @@ def test_systemds_sockets_serve_where_nobody_asks_for_others() -> None:
     asking = resolve({"app": "main:app", "port": "0"}, {}, os.sep)
     assert not asked_for(silent)
     assert asked_for(asking)
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as handed:
         port = handed.getsockname()[1]
         generations = Generations([(os.dup(handed.fileno()), "web")])
@@ -135,6 +136,48 @@ def test_systemds_sockets_serve_where_nobody_asks_for_others() -> None:
         second, _ = generations.propose(silent)
         assert second.listeners == first.listeners
         generations.close()
+
+
+@pytest.fixture
+def handed() -> Iterator[list[tuple[int, str]]]:
+    """Three sockets of systemd's, two of them of one unit."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        names = ("web", "admin", "web")
+        yield [(os.dup(one.fileno()), name) for one, name in zip(sockets, names, strict=True)]
+
+
+def test_a_bind_names_systemds_sockets(handed: list[tuple[int, str]]) -> None:
+    generations = Generations(handed)
+    first = generations.first(resolved(bind=["systemd:web", "127.0.0.1:0"]))
+    assert [listener.address.name for listener in first.listeners] == ["web", "web", ""]
+    assert generations.unused() == [handed[1]]
+    generations.close()
+    os.close(handed[1][0])
+
+
+def test_a_reload_may_leave_a_socket_of_systemds_and_come_back_to_it(handed: list[tuple[int, str]]) -> None:
+    generations = Generations(handed)
+    generations.first(resolved(bind=["systemd:web", "systemd:admin"]))
+    second, _ = generations.propose(resolved(bind="systemd:admin"))
+    generations.adopt(second.number)
+    assert [listener.address.name for listener in generations.others(second.number)] == ["web", "web"], "stays open"
+    third, _ = generations.propose(resolved(bind="systemd:web"))
+    generations.adopt(third.number)
+    assert [listener.sock.getsockname() for listener in third.listeners]
+    generations.close()
+
+
+@pytest.mark.parametrize(
+    ("sockets", "message"),
+    [
+        ([(700, "web"), (701, ""), (702, "web")], "systemd handed in one without a name, web; the name is the"),
+        ([], "systemd handed in no socket; the name is the .socket unit's FileDescriptorName="),
+    ],
+)
+def test_a_name_that_no_socket_bears(sockets: list[tuple[int, str]], message: str) -> None:
+    with pytest.raises(BindError, match=re.escape(f"cannot listen on systemd:shop: {message}")):
+        Generations(sockets).first(resolved(bind="systemd:shop"))
 
 
 def test_tls_is_made_before_any_fork_and_shows_in_the_url(generations: Generations) -> None:

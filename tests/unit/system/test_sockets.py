@@ -95,6 +95,8 @@ def test_parse_unix_relative() -> None:
 
 def test_parse_fd() -> None:
     assert parse_bind("fd://3") == Address(kind="fd", fd=3)
+    assert parse_bind("systemd:web") == Address(kind="systemd", name="web")
+    assert str(parse_bind("systemd:web")) == "systemd:web"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,7 @@ def test_parse_fd() -> None:
         ("unix:@name", "abstract sockets have no rights and are not supported"),
         ("unix:a\0b", "cannot hold a NUL"),
         ("fd://", "a file descriptor is a number, as in fd://3"),
+        ("systemd:", "'systemd:' without a name; write systemd:NAME"),
         ("fd://-1", "a file descriptor is a number"),
         ("fd://three", "a file descriptor is a number"),
     ],
