@@ -105,8 +105,24 @@ class Exchange(Request):
         "task",
     )
 
-    def __init__(self, stream: Stream, app: ASGIApp, scope: Scope, expects_continue: bool, started: float) -> None:
-        """`started` is time.monotonic() at the head's arrival; `expects_continue` is RFC 9110 section 10.1.1's."""
+    _framing: Framing
+    """Of the response's content, once the head is out."""
+    _remaining: int
+    """Of the bytes that it was promised to have, where `_framing` is DECLARED."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        app: ASGIApp,
+        scope: Scope,
+        expects_continue: bool,
+        started: float,
+        complete: bool = False,
+    ) -> None:
+        """`started` is time.monotonic() at the head's arrival; `expects_continue` is RFC 9110 section 10.1.1's.
+
+        `complete` says that the request has no content.
+        """
         self._stream = stream
         self._app = app
         self.scope = scope
@@ -120,9 +136,7 @@ class Exchange(Request):
         self.task: asyncio.Task[None] | None = None
         self.expects_continue = expects_continue
         self._content = b""
-        self._content_eof = False
-        self._framing = OPEN
-        self._remaining = 0
+        self._content_eof = complete
         self._trailers_due = False
         self._trailers: list[Header] | None = None
         self._waiters: list[asyncio.Future[None]] | None = None

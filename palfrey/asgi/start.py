@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
-if sys.version_info >= (3, 12):
+Start = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
-    def start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs the coroutine up to its first wait, inside a task of its own."""
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
 
-else:
+def starter(loop: asyncio.AbstractEventLoop) -> Start:
+    """What starts a coroutine inside a task of its own.
 
-    def start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Schedules the coroutine for the next turn of the loop, inside a task of its own."""
-        return loop.create_task(coroutine)
+    The task's class is called itself: the loop's `create_task` costs a tenth of a microsecond, for a task factory that
+    nobody sets. (A factory of the application's is not asked therefore, on any version.)
+    """
+    if sys.version_info >= (3, 12):
+        return partial(asyncio.Task, loop=loop, eager_start=True)
+    return partial(asyncio.Task, loop=loop)
+
+
+def start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return starter(loop)(coroutine)

@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from palfrey.asgi.identity import RequestIds
+from palfrey.asgi.start import starter
 from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.render import HeadRenderer
 
@@ -93,6 +94,7 @@ class Service:
         "requests",
         "root_path",
         "running",
+        "start",
         "state",
         "targets",
         "tls",
@@ -112,6 +114,7 @@ class Service:
         """`trusted` is whose forwarded headers are believed, None when nobody's are."""
         self.app = app
         self.loop = loop
+        self.start = starter(loop)
         self.access = access
         self.state = state
         self.trusted = trusted

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, cast
 
 from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.exchange import Phase as ExchangePhase
-from palfrey.asgi.start import start
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.inbound import UNREAD_LIMIT, Inbound
 from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CLOSING, CONTENT, HEAD, HELD, LINGER
@@ -179,7 +178,7 @@ class Http1Connection(Inbound):
             service.on_request()
         if self._eof:
             self._grant_grace(exchange)
-        exchange.task = start(service.loop, exchange.run(service.running))
+        exchange.task = service.start(exchange.run(service.running))
 
     def _refuse(self, error: ProtocolError) -> None:
         """The client broke the protocol: says so if nothing has been said yet, and closes."""

@@ -154,12 +154,11 @@ class Inbound(Outbound):
         self._started = False
         self.phase = HELD if not length else CHUNKS if length == CHUNKED else CONTENT
         app = service.application() if service.limit_concurrency else service.app
-        exchange = Exchange(self, app, scope, frame.expects_continue, monotonic())
+        exchange = Exchange(self, app, scope, frame.expects_continue, monotonic(), not length)
         if service.request_ids is not None:
             service.request_ids.give(exchange, self.trusted is not None)
         self.exchange = exchange
         if not length:
-            exchange.feed_eof()
             return
         self._received = self._ahead = self._unread = 0
         self._remaining = length

@@ -115,7 +115,9 @@ class Outbound(asyncio.Protocol):
     # ---------------------------------------------------------------- the Stream port
 
     def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
-        keep_alive = self._keep_alive and self._can_go_on()
+        keep_alive = self._keep_alive
+        if keep_alive and (self.phase is not HELD or not self.service.persistent):  # else there is nothing against it
+            keep_alive = self._can_go_on()
         head, self._chunked_out, self._keep_alive = self.service.renderer.render(
             status, headers, framing, len(body), keep_alive, self._old
         )

@@ -947,20 +947,20 @@ async def test_a_file_that_is_on_its_way_when_the_request_turns_out_malformed(tm
 @looped
 async def test_a_small_response_is_one_write_one_task_and_no_timer(monkeypatch):
     loop = asyncio.get_running_loop()
-    tasks, timers = [], []
+    tasks, others = [], []
     driven = Driven(silent)
-    if sys.version_info < (3, 12):
-        create = loop.create_task
-        monkeypatch.setattr(loop, "create_task", lambda *a, **k: tasks.append(1) or create(*a, **k))
-    for name in ("call_later", "call_at"):
-        monkeypatch.setattr(loop, name, lambda *_: timers.append(1))
-    for _ in range(10):
-        driven.feed(GET)
-        for _ in range(3):
-            await asyncio.sleep(0)
+    start = driven.service.start
+    driven.service.start = lambda coroutine: tasks.append(1) or start(coroutine)
+    with monkeypatch.context() as patch:
+        for name in ("create_task", "call_later", "call_at"):
+            patch.setattr(loop, name, lambda *_, **__: others.append(1))
+        for _ in range(10):
+            driven.feed(GET)
+            for _ in range(3):
+                await asyncio.sleep(0)
     assert len(driven.transport.writes) == 10
-    assert len(tasks) == (10 if sys.version_info < (3, 12) else 0)
-    assert timers == []
+    assert len(tasks) == 10
+    assert others == []
     assert driven.transport.pauses == 0
 
 
