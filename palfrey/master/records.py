@@ -21,6 +21,8 @@ import signal
 from dataclasses import dataclass, field
 from enum import Enum
 
+MOLD = -1
+"""The slot of a pool's molds: processes that hold the application and fork workers (`palfrey/master/mold.py`)."""
 BACKOFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds until a slot is tried again after its first, second, ... failure in a row: at once after a first crash."""
 JITTER = 0.2

@@ -1,68 +1,44 @@
-"""Forking workers: what a child has to shed before it may run the user's code, and the table of living children.
+"""Forking workers and molds, and the table of living children.
 
-Order in the child, and why:
+What a child has to shed before it may run the user's code, in this order (then `palfrey/master/child.py` goes on):
 
 1. Signals are still blocked from before the fork: no moment exists in which the terminal's INT finds Python's default.
 2. Everything of the arbiter's is closed: its inbox and selector, its end of this and of *every other* worker's
    channel (a copy left open here would hide the arbiter's death from the others), listeners of other generations.
-3. The logs, the process's title, then the hook post_fork, then the user and group; and signals are let through.
-4. The entry is imported by name and called. Only here does this process import asyncio and the application.
+3. The logs are made its own.
 
-The child leaves through `os._exit`: no handler, `finally` or buffer of the arbiter's runs twice. Whatever is raised
-on the way is reported over the channel as a failure to boot. (Python reseeds `random` in a forked child itself.)
+A worker of a generation that preloads is not forked here but ordered from the generation's mold. Until it says that
+it is born, over the channel that was sent along, it is `unborn`: without a pid. Its exit may be there before that word
+is read, so nobody unknown is waited for meanwhile.
 """
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import os
-import signal
-import sys
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NoReturn
 
 from palfrey.config.hooks import ServerView, WorkerView, call_hook
-from palfrey.errors import EXIT_BOOT, EXIT_ERROR, PalfreyError
+from palfrey.master.child import ENTRY, Child, Estate, flush_stdio, run, work, worker_view
 from palfrey.master.generations import Generation
 from palfrey.master.logs import configure_logs, same_logs
+from palfrey.master.mold import Mold
+from palfrey.master.records import MOLD
 from palfrey.master.signals import Inbox, blocked
 from palfrey.observe.logging import LogSetup
-from palfrey.observe.scoreboard import Row, Scoreboard
+from palfrey.observe.scoreboard import Scoreboard
 from palfrey.system.channel import Channel, channel_pair
-from palfrey.system.process import drop_privileges, set_title
+from palfrey.system.process import adopt_orphans
 
-ENTRY = "palfrey.workers.worker:main"
-"""What a child runs; its signature is in `_run`."""
+__all__ = ["ENTRY", "Child", "SpawnError", "Spawner", "worker_view"]
 
 
 class SpawnError(Exception):
     """A worker could not be forked for lack of something that may be there again later."""
 
 
-@dataclass(slots=True)
-class Child:
-    """The arbiter's side of one worker process."""
-
-    pid: int
-    pool: str
-    slot: int
-    generation: int
-    age: int
-    """How many workers had been forked with it."""
-    channel: Channel
-    index: int
-    """Of its row in the scoreboard."""
-    row: Row
-
-    @property
-    def label(self) -> str:
-        return f"worker {self.slot + 1}"
-
-
 class Spawner:
-    """Forks workers and keeps the children that have not been reaped.
+    """Forks workers and molds, and keeps the children that have not been reaped.
 
     `shed` closes, in a child, what is the arbiter's alone beside inbox and channels. `entry` is "module:callable".
     """
@@ -71,132 +47,154 @@ class Spawner:
         self, scoreboard: Scoreboard, inbox: Inbox, shed: Callable[[Generation], None], entry: str = ENTRY
     ) -> None:
         self.children: dict[int, Child] = {}
+        """By pid."""
+        self.unborn: list[Child] = []
+        """Ordered from a mold, and not heard of yet."""
         self._scoreboard = scoreboard
         self._inbox = inbox
         self._shed = shed
         self._entry = entry
         self._age = 0
+        self._adopts = False
 
     def spawn(
         self, pool: str, slot: int, generation: Generation, *, server: ServerView, logs: LogSetup, logged_as: Generation
     ) -> Child:
-        """Fork a worker. Returns in the arbiter only. Raises SpawnError.
+        """Fork a worker, or with the slot MOLD a mold. Returns in the arbiter only. Raises SpawnError.
 
-        `logs` were made by the settings of `logged_as`; a worker of other settings makes its own.
+        `logs` were made by the settings of `logged_as`; a child of other settings makes its own.
         """
-        index = self._free_row()
-        try:
-            ours, theirs = channel_pair()
-        except OSError as error:
-            raise SpawnError(f"has no descriptors left: {error.strerror}") from None
-        row = self._scoreboard.row(index)
-        child = Child(0, pool, slot, generation.number, self._age + 1, ours, index, row)
+        child, theirs = self._conceive(pool, slot, generation)
         view = worker_view(child, generation, server)
-        call_hook(generation.settings, "pre_fork", server, view, log=server.log)
-        self._scoreboard.reach = max(self._scoreboard.reach, index + 1)
-        _flush_stdio()  # else both processes write what is buffered
-        with blocked():
-            try:
+        try:
+            if child.is_mold:
+                self._adopt_orphans()
+            else:
+                call_hook(generation.settings, "pre_fork", server, view, log=server.log)
+            replace = not same_logs(generation.settings, logged_as.settings)
+            flush_stdio()
+            with blocked():
                 child.pid = os.fork()
-            except OSError as error:
-                ours.close()
-                theirs.close()
-                raise SpawnError(f"could not be forked: {error.strerror}") from None
-            if child.pid == 0:
-                replace = not same_logs(generation.settings, logged_as.settings)
-                self._become(child, theirs, generation, view, server, logs, replace=replace)
-        theirs.close()
-        self._age += 1
+                if child.pid == 0:
+                    estate = Estate(
+                        generation=generation,
+                        listeners=generation.listeners,
+                        scoreboard=self._scoreboard,
+                        server=server,
+                        logs=logs,
+                        entry=self._entry,
+                    )
+                    run(lambda: self._become(child, theirs, estate, view, replace=replace), theirs)
+        except OSError as error:
+            child.channel.close()
+            raise SpawnError(f"could not be forked: {error.strerror}") from None
+        finally:
+            theirs.close()
+        self._age = child.age
         self.children[child.pid] = child
         return child
 
+    def order(self, pool: str, slot: int, generation: Generation, *, server: ServerView) -> Child:
+        """Have the generation's mold fork a worker. What comes back is unborn. Raises SpawnError."""
+        molds = [one for one in self.children.values() if one.is_mold and one.generation == generation.number]
+        if not molds:
+            raise SpawnError("has no mold to be forked from")
+        child, theirs = self._conceive(pool, slot, generation)
+        call_hook(generation.settings, "pre_fork", server, worker_view(child, generation, server), log=server.log)
+        line = molds[-1].channel  # of several the youngest: the others are about to end
+        order = {"slot": slot, "age": child.age, "index": child.index, "workers": server.num_workers}
+        taken = line.send("fork", fds=[theirs.fileno(), *(each.fileno() for each in generation.listeners)], **order)
+        theirs.close()
+        if not taken:
+            child.channel.close()
+            raise SpawnError("could not be ordered from the mold, which does not listen")
+        self._age = child.age
+        self.unborn.append(child)
+        return child
+
+    def born(self, child: Child, pid: int) -> bool:
+        """An unborn worker has said its pid. False if it was born already."""
+        if child not in self.unborn:
+            return False
+        self.unborn.remove(child)
+        child.pid = pid
+        self.children[pid] = child
+        return True
+
+    def stillborn(self, child: Child) -> bool:
+        """Nobody holds the other end of an unborn worker's channel any more. False if it was born."""
+        if child not in self.unborn:
+            return False
+        self.unborn.remove(child)
+        self._free(child)
+        return True
+
+    @property
+    def everybody(self) -> list[Child]:
+        return [*self.children.values(), *self.unborn]
+
     def exits(self) -> Iterator[tuple[int, int]]:
-        """(pid, wait status) of our children that have ended; as process 1, of orphans that became ours, too."""
+        """(pid, wait status) of our children that have ended; of orphans that became ours, too."""
         for pid in list(self.children):
             exit_seen = _wait_for(pid)
             if exit_seen is not None:
                 yield exit_seen
-        while os.getpid() == 1 and (exit_seen := _wait_for(-1)) is not None:
+        while self._has_orphans and not self.unborn and (exit_seen := _wait_for(-1)) is not None:
             yield exit_seen
 
     def release(self, child: Child) -> None:
         """The child has been reaped: free what it had."""
         del self.children[child.pid]
+        self._free(child)
+
+    def _free(self, child: Child) -> None:
         child.channel.close()
         child.row.clear()
-        self._scoreboard.reach = 1 + max((other.index for other in self.children.values()), default=-1)
+        self._scoreboard.reach = 1 + max((other.index for other in self.everybody), default=-1)
+
+    @property
+    def _has_orphans(self) -> bool:
+        return self._adopts or os.getpid() == 1
+
+    def _adopt_orphans(self) -> None:
+        if not self._adopts:
+            adopt_orphans()
+            self._adopts = True
+
+    def _conceive(self, pool: str, slot: int, generation: Generation) -> tuple[Child, Channel]:
+        """The record of a child to be, and its end of its channel."""
+        index = self._free_row()
+        try:
+            ours, theirs = channel_pair()
+        except OSError as error:
+            raise SpawnError(f"has no descriptors left: {error.strerror}") from None
+        self._scoreboard.reach = max(self._scoreboard.reach, index + 1)
+        age = self._age if slot == MOLD else self._age + 1
+        return Child(0, pool, slot, generation.number, age, ours, index, self._scoreboard.row(index)), theirs
 
     def _free_row(self) -> int:
         """The lowest free row, so that readers of all rows need not look far."""
-        taken = {child.index for child in self.children.values()}
+        taken = {child.index for child in self.everybody}
         for index in range(len(self._scoreboard)):
             if index not in taken:
                 return index
         raise SpawnError(f"is one process more than the {len(self._scoreboard)} that can be kept count of")
 
-    def _become(
-        self,
-        child: Child,
-        channel: Channel,
-        generation: Generation,
-        view: WorkerView,
-        server: ServerView,
-        logs: LogSetup,
-        *,
-        replace: bool,
-    ) -> NoReturn:
-        """In the child, to its end."""
-        status = EXIT_ERROR
-        try:
-            child.pid = view.pid = child.row.pid = os.getpid()
-            child.row.generation = generation.number
-            self._inbox.shed()
-            for other in (*self.children.values(), child):
-                other.channel.close()
-            self._shed(generation)
-            logs.after_fork(child.label)
-            if replace:
-                logs = configure_logs(generation.settings, child.label)
-            settings = generation.settings
-            set_title(f"palfrey: {child.label} [{settings.proc_name or settings.app}]")
-            call_hook(settings, "post_fork", server, view, log=server.log)
-            drop_privileges(settings.user, settings.group)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            status = self._run(child, channel, generation, server, logs)
-        except PalfreyError as error:
-            status = error.exit_status
-            channel.send("failed", reason=str(error), detail=getattr(error, "detail", ""), category="boot")
-        except BaseException as error:
-            status = EXIT_BOOT
-            reason = f"ended with {type(error).__name__}: {error}"
-            channel.send("failed", reason=reason, detail=traceback.format_exc(), category="boot")
-        finally:
-            try:
-                logs.flush()
-                _flush_stdio()
-            finally:
-                os._exit(status & 0xFF)
-
-    def _run(self, child: Child, channel: Channel, generation: Generation, server: ServerView, logs: LogSetup) -> int:
-        module, _, name = self._entry.partition(":")
-        entry = getattr(importlib.import_module(module), name)
-        return int(
-            entry(
-                settings=generation.settings,
-                environment=generation.environment,
-                listeners=generation.listeners,
-                channel=channel,
-                scoreboard=self._scoreboard,
-                row=child.index,
-                pool=child.pool,
-                slot=child.slot,
-                generation=generation.number,
-                age=child.age,
-                arbiter_pid=server.pid,
-                logs=logs,
-                tls=generation.tls,
-            )
-        )
+    def _become(self, child: Child, channel: Channel, estate: Estate, view: WorkerView, *, replace: bool) -> int:
+        """In the child, to its end: its exit status."""
+        child.pid = view.pid = child.row.pid = os.getpid()
+        child.row.generation = child.generation
+        self._inbox.shed()
+        for other in (*self.everybody, child):
+            other.channel.close()
+        self._shed(estate.generation)
+        estate.logs.after_fork(child.label)
+        if replace:
+            logs = configure_logs(estate.generation.settings, child.label)
+            estate = dataclasses.replace(estate, logs=logs)
+        if child.is_mold:
+            return Mold(child, channel, estate).live()
+        return work(child, channel, estate, view)
 
 
 def _wait_for(target: int) -> tuple[int, int] | None:
@@ -206,17 +204,3 @@ def _wait_for(target: int) -> tuple[int, int] | None:
     except ChildProcessError:
         return None
     return (pid, status) if pid else None
-
-
-def worker_view(child: Child, generation: Generation, server: ServerView) -> WorkerView:
-    """The worker as hooks see it."""
-    pid = child.pid or None
-    return WorkerView(pid=pid, ppid=server.pid, age=child.age, log=server.log, settings=generation.settings)
-
-
-def _flush_stdio() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):  # None, a closed pipe, a closed stream
-            pass

@@ -171,6 +171,40 @@ def close_fds(fds: Iterable[int]) -> None:
             os.close(fd)
 
 
+# Family --------------------------------------------------------------------------------------------------------------
+
+CAN_ADOPT = sys.platform == "linux"
+"""Whether this system lets a process adopt the orphans among its descendants."""
+_PR_SET_CHILD_SUBREAPER = 36
+"""linux/prctl.h"""
+
+
+def adopt_orphans() -> None:
+    """From now on children of this process's descendants whose parent has ended become its own, to be waited for.
+
+    Where CAN_ADOPT only. Lasts until this process ends; processes that it forks do not adopt. Raises OSError (a
+    sandbox forbids it).
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, *(ctypes.c_ulong(value) for value in (1, 0, 0, 0))) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def os_threads() -> dict[int, str]:
+    """This process's threads by the system's count: thread id and name. Empty where the system does not tell."""
+    threads = {}
+    try:
+        for entry in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{entry}/comm", encoding="utf-8", errors="replace") as file:
+                threads[int(entry)] = file.read().rstrip("\n")
+    except (OSError, ValueError):  # no /proc; a thread that has just ended
+        pass
+    return threads
+
+
 # Background ---------------------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from palfrey.system.channel import Channel
     from palfrey.system.sockets import Listener
     from palfrey.system.tls import ServerTls
+    from palfrey.types import ASGIApp
 
 log = logging.getLogger("palfrey.error")
 
@@ -74,11 +75,13 @@ def main(
     arbiter_pid: int,
     logs: LogSetup,
     tls: ServerTls | None = None,
+    app: ASGIApp | None = None,
 ) -> int:
     """Lives the whole life of a worker and returns its exit status.
 
     `environment` is put into os.environ before the application is imported. `age` counts the workers that the
     arbiter has started. `pool` and `slot` are where this worker stands in the roster, `row` its own in `scoreboard`.
+    `app` is the application if a mold has imported it.
     """
     # Until the application is imported nothing has been served: whoever wants this process gone can have that at once.
     for number in SIGNALS:
@@ -87,7 +90,7 @@ def main(
     os.environ["PALFREY_GENERATION"] = str(generation)
     os.environ["PALFREY_WORKER"] = str(slot + 1)
     server = ServerView(pid=arbiter_pid, log=log, settings=settings, address=tuple(each.url for each in listeners))
-    worker = Worker(settings, listeners, channel, scoreboard.row(row), logs, tls, server, age)
+    worker = Worker(settings, listeners, channel, scoreboard.row(row), logs, tls, server, age, app)
     loop = make_loop(settings.loop)
     asyncio.set_event_loop(loop)
     try:
@@ -113,6 +116,7 @@ class Worker:
         tls: ServerTls | None,
         server: ServerView,
         age: int,
+        app: ASGIApp | None,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
@@ -122,6 +126,7 @@ class Worker:
         self._tls = tls
         self._server = server
         self._view = WorkerView(pid=os.getpid(), ppid=server.pid, age=age, log=log, settings=settings)
+        self._app = app
         self._serving: Serving | None = None
         self._order: Order | None = None
         self._ordered = asyncio.Event()
@@ -158,9 +163,10 @@ class Worker:
         return EXIT_OK
 
     async def _start(self) -> None:
-        settings = self._settings
-        assert settings.app is not None
-        app = load_app(settings.app, settings.factory, settings.app_dir)
+        settings, app = self._settings, self._app
+        if app is None:
+            assert settings.app is not None
+            app = load_app(settings.app, settings.factory, settings.app_dir)
         self._obey_signals(asyncio.get_running_loop())
         self._logs.heed_application()
         self._logs.attach(asyncio.get_running_loop().call_later)

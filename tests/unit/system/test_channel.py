@@ -106,3 +106,37 @@ def test_close_may_be_called_twice(pair: tuple[Channel, Channel]) -> None:
     assert ours.fileno() == -1
     assert not ours.send("retire")
     assert ours.receive() == []
+
+
+def test_descriptors_arrive_with_the_message_that_counts_them(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    reader, writer = os.pipe()
+    ours.send("before")
+    assert ours.send("lend", fds=[writer, reader], slot=1)
+    assert ours.send("lend", fds=[reader])
+    ours.send("after")
+    for fd in (reader, writer):
+        os.close(fd)
+    received = theirs.receive_with_fds()
+    assert [(message["kind"], len(fds)) for message, fds in received] == [
+        ("before", 0),
+        ("lend", 2),
+        ("lend", 1),
+        ("after", 0),
+    ]
+    (written, read), (again,) = received[1][1], received[2][1]
+    assert not any(os.get_inheritable(fd) for fd in (written, read, again))
+    os.write(written, b"through")
+    assert os.read(again, 100) == b"through"
+    for fd in (written, read, again):
+        os.close(fd)
+
+
+def test_descriptors_that_nobody_took_are_closed_with_the_receiver(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    reader, writer = os.pipe()
+    ours.send("lend", fds=[writer])
+    os.close(writer)
+    theirs.close()
+    assert os.read(reader, 1) == b""
+    os.close(reader)
