@@ -84,8 +84,9 @@ app_dir = "examples"
 
 # -- Workers ---------------------------------------------------------------------------------------
 
-# How many worker processes serve.
-# [a whole number, from 1 to 512; -w, --workers, PALFREY_WORKERS, WEB_CONCURRENCY]
+# How many worker processes serve. auto: as many as there are CPUs for this process, by its affinity
+# and its cgroup's quota.
+# [a whole number, from 1 to 512, or auto; -w, --workers, PALFREY_WORKERS, WEB_CONCURRENCY]
 workers = 2
 
 # Accepted for Gunicorn's sake, without effect: there is one kind of worker.
@@ -98,10 +99,16 @@ workers = 2
 # [a whole number, at least 0; --worker-connections, PALFREY_WORKER_CONNECTIONS]
 # worker_connections = 0
 
-# A worker whose event loop has not turned for this long is stuck: its stack is logged and it is
-# replaced (0: off).
+# A worker whose event loop has not turned for this long is stuck: its stack is logged, halfway
+# already, and it is replaced (0: off).
 # [a number of seconds (0: off); -t, --timeout, PALFREY_TIMEOUT; also timeout_worker_healthcheck]
 # timeout = 30
+
+# A request that the application has not answered for this long is stuck: what it waits for is
+# logged, and its worker replaced once a successor is ready. Time spent waiting for a slow client
+# does not end a worker. It holds for streams too (0: off).
+# [a number of seconds (0: off); --request-timeout, PALFREY_REQUEST_TIMEOUT]
+# request_timeout = 0
 
 # A worker that is not ready to serve this long after its start is given up (0: off).
 # [a number of seconds (0: off); --boot-timeout, PALFREY_BOOT_TIMEOUT]
@@ -126,6 +133,21 @@ workers = 2
 # [a whole number, at least 0; --max-requests-jitter, PALFREY_MAX_REQUESTS_JITTER; also
 # limit_max_requests_jitter]
 # max_requests_jitter = 0
+
+# Replace a worker whose own memory is larger than this: 512m, 1.5g. What it shares with others
+# counts by its share (PSS; USS on macOS) (0: never).
+# [a size such as 512m or 1.5g, in bytes without a unit (0: never); --max-memory,
+# PALFREY_MAX_MEMORY]
+# max_memory = 0
+
+# Replace a worker that is older than this (0: never).
+# [a number of seconds (0: never); --max-lifetime, PALFREY_MAX_LIFETIME]
+# max_lifetime = 0
+
+# Add up to this many seconds to max_lifetime, at random for each worker, so that they are not
+# replaced together.
+# [a number of seconds (0: none); --max-lifetime-jitter, PALFREY_MAX_LIFETIME_JITTER]
+# max_lifetime_jitter = 0
 
 # The workers' event loop; auto is uvloop where it is installed.
 # [auto, uvloop or asyncio; --loop, PALFREY_LOOP; also asgi_loop]

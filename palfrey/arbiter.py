@@ -129,7 +129,7 @@ class Arbiter:
 
     def _plan_and_act(self) -> None:
         for child in self._spawner.children.values():
-            self._roster.beat(child.pid, child.row.heartbeat)
+            self._roster.beat(child.pid, child.row.heartbeat, child.row.oldest_since)
         for _ in range(STEPS):
             actions = self._roster.plan(self._time_to_plan())
             for action in actions:

@@ -183,6 +183,12 @@ class Exchange(Request):
         """Whether the application waits in `receive()` now: then it is the client that keeps it waiting."""
         return any(not waiter.done() for waiter in self._waiters or ())
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether its client waits for the application: not so in background work behind the response, nor while it is
+        the client that keeps the application waiting."""
+        return self.phase is not DONE and not self._stream.waits_for_client()
+
     # ---------------------------------------------------------------- from the application
 
     async def receive(self) -> Message:

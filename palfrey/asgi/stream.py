@@ -67,6 +67,10 @@ class Stream(Protocol):
     async def drain(self) -> None:
         """Returns when the stream is writable again, or its client gone."""
 
+    def waits_for_client(self) -> bool:
+        """Whether the application stands still because its client does: it does not read the response, or has yet to
+        send content that the application waits for."""
+
     def credit(self, count: int) -> None:
         """The application took `count` bytes of the request's content: as many more may be read."""
 

@@ -19,7 +19,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -96,6 +96,43 @@ def seconds(zero: str | None = None) -> Parser[float]:
         return number
 
     return Parser(read, fits, "SECONDS")
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def size(zero: str) -> Parser[int]:
+    """A number of bytes, or one with a unit: "512m" is 512 MiB. `zero` says what 0 means."""
+    fits = f"a size such as 512m or 1.5g, in bytes without a unit (0: {zero})"
+
+    def read(value: object) -> int:
+        found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if found is not None:
+            value = int(float(found[1]) * (1 << _UNITS[found[2].lower()]))
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 60:
+            raise ValueError(f"must be {fits}")
+        return int(value)
+
+    return Parser(read, fits, "SIZE")
+
+
+CountOrAuto = int | Literal["auto"]
+
+
+def count_or_auto(minimum: int, maximum: int) -> Parser[CountOrAuto]:
+    """A whole number within the bounds, or the word auto."""
+    number = integer(minimum, maximum)
+
+    def read(value: object) -> CountOrAuto:
+        if isinstance(value, str) and value.strip().lower() == "auto":
+            return "auto"
+        try:
+            return number.read(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or auto") from None
+
+    return Parser(read, f"{number.expects}, or auto", "N|auto")
 
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

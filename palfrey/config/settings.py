@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from palfrey.config.parsers import (
+    CountOrAuto,
     Hook,
     Parser,
     Shape,
@@ -28,6 +29,7 @@ from palfrey.config.parsers import (
     assignment,
     boolean,
     choice,
+    count_or_auto,
     directory,
     field_name,
     header,
@@ -40,6 +42,7 @@ from palfrey.config.parsers import (
     path,
     peers,
     seconds,
+    size,
     some,
     text,
     worker_class_name,
@@ -226,11 +229,12 @@ class Settings:
     )
 
     # -- Workers -------------------------------------------------------------------------------------------------
-    workers: int = row(
+    workers: CountOrAuto = row(
         1,
-        integer(1, 512),
+        count_or_auto(1, 512),
         WORKERS,
-        "How many worker processes serve.",
+        "How many worker processes serve. auto: as many as there are CPUs for this process, by its affinity and its "
+        "cgroup's quota.",
         flags=("-w", "--workers"),
         env=("WEB_CONCURRENCY",),
     )
@@ -252,11 +256,19 @@ class Settings:
         30.0,
         seconds("off"),
         WORKERS,
-        "A worker whose event loop has not turned for this long is stuck: its stack is logged and it is replaced "
-        "(0: off).",
+        "A worker whose event loop has not turned for this long is stuck: its stack is logged, halfway already, and it "
+        "is replaced (0: off).",
         flags=("-t", "--timeout"),
         also=("--timeout-worker-healthcheck",),
         aliases=("timeout_worker_healthcheck",),
+    )
+    request_timeout: float = row(
+        0.0,
+        seconds("off"),
+        WORKERS,
+        "A request that the application has not answered for this long is stuck: what it waits for is logged, and its "
+        "worker replaced once a successor is ready. Time spent waiting for a slow client does not end a worker. It "
+        "holds for streams too (0: off).",
     )
     boot_timeout: float = row(
         60.0,
@@ -294,6 +306,21 @@ class Settings:
         "Add up to this many to max_requests, at random for each worker, so that they are not replaced together.",
         also=("--limit-max-requests-jitter",),
         aliases=("limit_max_requests_jitter",),
+    )
+    max_memory: int = row(
+        0,
+        size("never"),
+        WORKERS,
+        "Replace a worker whose own memory is larger than this: 512m, 1.5g. What it shares with others counts by its "
+        "share (PSS; USS on macOS) (0: never).",
+    )
+    max_lifetime: float = row(0.0, seconds("never"), WORKERS, "Replace a worker that is older than this (0: never).")
+    max_lifetime_jitter: float = row(
+        0.0,
+        seconds("none"),
+        WORKERS,
+        "Add up to this many seconds to max_lifetime, at random for each worker, so that they are not replaced "
+        "together.",
     )
     loop: str = row(
         "auto",

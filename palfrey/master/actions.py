@@ -58,6 +58,14 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Dump:
+    """A worker seems to hang: have it write its stacks to the error log (SIGUSR2), and go on if it can."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Adopt:
     """The canary is ready: the new generation's settings and listeners are the current ones from now on."""
 
@@ -114,5 +122,18 @@ class WaitUntil:
 
 
 Action = (
-    Spawn | Retire | Stop | Quit | Abort | Kill | Adopt | Refuse | Announce | Halt | CloseListeners | Finish | WaitUntil
+    Spawn
+    | Retire
+    | Stop
+    | Quit
+    | Dump
+    | Abort
+    | Kill
+    | Adopt
+    | Refuse
+    | Announce
+    | Halt
+    | CloseListeners
+    | Finish
+    | WaitUntil
 )

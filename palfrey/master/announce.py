@@ -22,10 +22,10 @@ def banner(generation: Generation) -> list[str]:
     """What is about to serve, and where: the lines of a start."""
     settings = generation.settings
     runtime = f"{platform.python_implementation()} {platform.python_version()}"
-    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    why = "" if generation.cpus is None else f" (auto: {generation.cpus.why})"
     lines = [
         f"Palfrey {__version__} on {runtime}, {loop_name(settings)}, {parser_name(settings)}: "
-        f"starting {workers} of {settings.app}"
+        f"starting {_workers(generation.workers)}{why} of {settings.app}"
     ]
     hint = " (press Ctrl-C to stop)" if sys.stderr is not None and sys.stderr.isatty() else ""
     lines += [f"Listening on {url}{hint}" for url in generation.urls]
@@ -118,11 +118,31 @@ class Voice:
         row = f", {departure.failures} failures in a row" if departure.failures > 1 else ""
         log.error("%s (%d) %s%s; its slot is filled again %s", name, child.pid, departure.cause, row, after)
 
-    def forces(self, child: Child, reason: str, *, kill: bool) -> None:
+    def suspects(self, child: Child, reason: str, now: float, *, stopped: bool) -> None:
+        """A worker may hang and is told to show its stacks."""
+        what = "it is stopped, as by SIGSTOP, and cannot show its stacks" if stopped else "its stacks follow"
+        self.logs.error.warning(
+            "%s (%d) %s: %s; %s", child.label.capitalize(), child.pid, reason, what, _oldest(child, now)
+        )
+
+    def forces(self, child: Child, reason: str, now: float, *, kill: bool) -> None:
         """A worker is aborted or killed; with a kill goes what it held."""
-        cut = f"; {child.row.connections} connections and {child.row.in_flight} requests are cut" if kill else ""
+        row = child.row
+        held = f"{row.connections} connections and {row.in_flight} requests are cut" if kill else _oldest(child, now)
         way = "killed" if kill else "aborted"
-        self.logs.error.error("%s (%d) %s: %s%s", child.label.capitalize(), child.pid, reason, way, cut)
+        self.logs.error.error("%s (%d) %s: %s; %s", child.label.capitalize(), child.pid, reason, way, held)
+
+
+def _oldest(child: Child, now: float) -> str:
+    """The oldest request that a worker has in hand, by its own last word, which may be a while ago."""
+    row = child.row
+    if not row.heartbeat:
+        return "it has not served yet"
+    said = f"as of {now - row.heartbeat:.1f} s ago"
+    if not row.oldest_since:
+        return f"it had no request in hand {said}"
+    request = ascii(row.oldest)[2:-1]
+    return f"its oldest request, {said}: {request}, begun {now - row.oldest_since:.1f} s ago"
 
 
 def _workers(count: int) -> str:

@@ -27,6 +27,7 @@ from palfrey.master.spawn import ENTRY, Spawner
 from palfrey.master.start import House
 from palfrey.observe.scoreboard import Scoreboard
 from palfrey.system import process, systemd
+from palfrey.system.cpus import budget
 
 POOL = "app"
 """The application's workers: the one pool there is so far."""
@@ -66,7 +67,10 @@ class Desk:
     def view(self) -> ServerView:
         """The arbiter as hooks see it."""
         pool = self.roster.pools.get(POOL)
-        return self.house.view(pool.target if pool is not None else self.house.settings.workers)
+        if pool is not None:
+            return self.house.view(pool.target)
+        wanted = self.house.settings.workers
+        return self.house.view(budget().cpus if wanted == "auto" else wanted)
 
     def _shed(self, generation: Generation) -> None:
         """In a forked child: let go of what is the arbiter's alone."""

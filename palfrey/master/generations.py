@@ -21,7 +21,8 @@ from palfrey.config.settings import BIND_GROUP, ROWS, Settings
 from palfrey.config.sources import Kind, Resolved
 from palfrey.errors import BindError, ConfigError, PalfreyError
 from palfrey.master.records import Terms
-from palfrey.system import x509
+from palfrey.system import cpus, x509
+from palfrey.system.cpus import Budget
 from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
 from palfrey.system.tls import ServerTls, own_certificate, server_context, stamps, validity_notice
 
@@ -39,18 +40,27 @@ class Generation:
     tls: ServerTls | None
     urls: tuple[str, ...] = ()
     """Where it listens, for people; port 0 resolved."""
+    cpus: Budget | None = None
+    """Those that `workers = "auto"` found."""
     parting: bool = False
     """Some of its listeners were closed when its successor was adopted."""
+
+    @property
+    def workers(self) -> int:
+        """How many are wanted."""
+        return self.cpus.cpus if self.cpus is not None else int(self.settings.workers)
 
     @property
     def terms(self) -> Terms:
         settings = self.settings
         return Terms(
-            workers=settings.workers,
+            workers=self.workers,
             boot_timeout=settings.boot_timeout,
             graceful_timeout=settings.graceful_timeout,
             timeout=settings.timeout,
+            request_timeout=settings.request_timeout,
             max_surge=settings.max_surge,
+            develop=settings.reload,
         )
 
 
@@ -142,6 +152,8 @@ class Generations:
         generation = Generation(
             self._count, settings, resolved.environment, listeners, tls, _urls(listeners, tls is not None)
         )
+        if settings.workers == "auto":
+            generation.cpus = cpus.budget()
         self._known[generation.number] = generation
         return generation
 

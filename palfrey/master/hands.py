@@ -20,6 +20,7 @@ from palfrey.master.actions import (
     Adopt,
     Announce,
     CloseListeners,
+    Dump,
     Halt,
     Kill,
     Quit,
@@ -33,6 +34,7 @@ from palfrey.master.generations import Generation
 from palfrey.master.logs import configure_logs, same_logs
 from palfrey.master.reports import Reports
 from palfrey.master.spawn import SpawnError
+from palfrey.system import dump
 
 
 class Hands:
@@ -84,10 +86,18 @@ class Hands:
         elif not child.channel.send(word):
             os.kill(child.pid, signum)
 
+    def _dump(self, action: Dump) -> None:
+        child = self._desk.spawner.children[action.pid]
+        self._desk.voice.suspects(child, action.reason, time.monotonic(), stopped=dump.is_stopped(child.pid))
+        os.kill(child.pid, dump.DUMP)
+
     def _force(self, action: Abort | Kill) -> None:
         kill = isinstance(action, Kill)
-        self._desk.voice.forces(self._desk.spawner.children[action.pid], action.reason, kill=kill)
-        os.kill(action.pid, signal.SIGKILL if kill else signal.SIGABRT)
+        child = self._desk.spawner.children[action.pid]
+        self._desk.voice.forces(child, action.reason, time.monotonic(), kill=kill)
+        os.kill(child.pid, signal.SIGKILL if kill else signal.SIGABRT)
+        if not kill:
+            os.kill(child.pid, signal.SIGCONT)  # one that was stopped can show its stacks only now
 
     # Generations
 
@@ -139,6 +149,7 @@ _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
     Retire: Hands._tell,
     Stop: Hands._tell,
     Quit: Hands._tell,
+    Dump: Hands._dump,
     Abort: Hands._force,
     Kill: Hands._force,
     Adopt: Hands._adopt,

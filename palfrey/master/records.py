@@ -85,12 +85,15 @@ class Terms:
     boot_timeout: float = 60.0
     graceful_timeout: float = 30.0
     timeout: float = 30.0
-
-
+    develop: bool = False
+    """A developer's server (`palfrey/master/develop.py`)."""
+    request_timeout: float = 0.0
     preload: bool = False
     """Workers are forked by a mold."""
     max_surge: int = 1
     """Slots that may have a successor booting beside a serving worker at one time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a worker did not come to serve or ceased to: one line, and text to be shown below it (or "")."""
@@ -118,13 +121,23 @@ class Worker:
     ready_at: float | None = None
     heartbeat: float = 0.0
     """When its loop last turned, by the scoreboard."""
+    oldest_since: float = 0.0
+    """When the oldest request that it has in hand began, as of that heartbeat; 0.0: there was none."""
+    dumped: float | None = None
+    """The heartbeat since which it was told to show its stacks: once for each time that it falls silent."""
     tired: str | None = None
     """Why it asked to be replaced."""
-    lost_at: float | None = None
-    """When its channel ended."""
     wear: float = 0.0
     """How far it is over the limit that made it ask: 1.0 is at it, 1.5 half as much again."""
+    lost_at: float | None = None
+    """When its channel ended."""
     stop_told: bool = False
+    held: bool = False
+    """It was told to take nothing new."""
+
+    @property
+    def is_mold(self) -> bool:
+        return self.slot == MOLD
 
     def hear(self, event: Event, now: float) -> bool:
         """Let the event have its effect. False when it has none in this phase."""

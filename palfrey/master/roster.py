@@ -19,6 +19,7 @@ from palfrey.master.actions import (
     Adopt,
     Announce,
     CloseListeners,
+    Dump,
     Finish,
     Halt,
     Kill,
@@ -130,11 +131,12 @@ class Roster:
 
     # What is seen of them
 
-    def beat(self, pid: int, heartbeat: float) -> None:
-        """When the worker's loop last turned, by the scoreboard."""
+    def beat(self, pid: int, heartbeat: float, oldest_since: float = 0.0) -> None:
+        """When the worker's loop last turned and its oldest request began, by the scoreboard."""
         worker = self.workers.get(pid)
         if worker is not None:
             worker.heartbeat = heartbeat
+            worker.oldest_since = oldest_since
 
     def lost(self, pid: int, now: float) -> None:
         """Its channel has ended. As a rule it is dead and its exit about to be seen."""
@@ -185,7 +187,7 @@ class Roster:
     def did(self, action: Action, now: float) -> None:
         """An action other than Spawn was carried out, or cannot be and need not be tried again."""
         match action:
-            case Retire() | Stop() | Quit() | Abort() | Kill():
+            case Retire() | Stop() | Quit() | Dump() | Abort() | Kill():
                 self._told(action, now)
             case Adopt():
                 self._adopt(self.pools[action.pool])
@@ -201,9 +203,12 @@ class Roster:
             case Spawn() | Finish() | WaitUntil():
                 pass
 
-    def _told(self, action: Retire | Stop | Quit | Abort | Kill, now: float) -> None:
+    def _told(self, action: Retire | Stop | Quit | Dump | Abort | Kill, now: float) -> None:
         worker = self.workers.get(action.pid)
         if worker is None:
+            return
+        if isinstance(action, Dump):
+            worker.dumped = worker.heartbeat
             return
         before = worker.phase
         worker.hear(_TOLD[type(action)], now)

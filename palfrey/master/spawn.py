@@ -28,6 +28,7 @@ from palfrey.master.signals import Inbox, blocked
 from palfrey.observe.logging import LogSetup
 from palfrey.observe.scoreboard import Scoreboard
 from palfrey.system.channel import Channel, channel_pair
+from palfrey.system.dump import dump_on_abort, dump_on_request
 from palfrey.system.process import adopt_orphans
 
 __all__ = ["ENTRY", "Child", "SpawnError", "Spawner", "worker_view"]
@@ -192,6 +193,9 @@ class Spawner:
         if replace:
             logs = configure_logs(estate.generation.settings, child.label)
             estate = dataclasses.replace(estate, logs=logs)
+        trace = estate.logs.error_fileno()
+        dump_on_abort(trace)  # from here on, whatever hangs: a hook, the import
+        dump_on_request(trace)
         if child.is_mold:
             return Mold(child, channel, estate).live()
         return work(child, channel, estate, view)

@@ -68,7 +68,8 @@ class Serving:
         self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections)
         self._on_sweep = on_sweep
         self._sweeper: asyncio.TimerHandle | None = None
-        self._pause = min(SWEEP, settings.timeout / 4 or SWEEP)
+        self.pause = min(SWEEP, settings.timeout / 4 or SWEEP)
+        """Seconds between two sweeps."""
         self._deadline = 0.0
 
     async def start(self) -> None:
@@ -82,8 +83,8 @@ class Serving:
         self._sweep()
 
     def _sweep(self) -> None:
-        self._sweeper = self._loop.call_later(self._pause, self._sweep)
-        self.service.tick(self._pause)
+        self._sweeper = self._loop.call_later(self.pause, self._sweep)
+        self.service.tick(self.pause)
         if self._on_sweep is not None:
             self._on_sweep(self)
 

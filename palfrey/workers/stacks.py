@@ -1,31 +1,104 @@
-"""What an aborted worker's application was waiting for: each task, with the chain of awaits that it stands in.
+"""What the stacks of a worker that hangs do not show: which requests it has in hand, and what waits for what.
 
-faulthandler shows what the interpreter runs. An application that waits for what never comes (a database that does
-not answer, during startup) runs nothing: the stack is that of an idle event loop, and the place to mend is here.
+faulthandler (`palfrey/system/dump.py`) shows what the interpreter runs, in whatever state it is. It does not know
+requests: `in_hand` names them, and first the one whose code was interrupted, found by walking from the frame that the
+signal's handler was given up to the exchange that runs it. And an application that waits for what never comes (a
+database that does not answer) runs nothing: the stack is that of an idle event loop, and the place to mend is in the
+chain of awaits that its task stands in (`waiting`, `awaits_of`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from operator import attrgetter
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from palfrey.asgi.exchange import Exchange
+
+if TYPE_CHECKING:
+    from palfrey.observe.scoreboard import Row
 
 _OURS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NOBODYS = (_OURS, os.path.join(os.path.dirname(asyncio.__file__), ""))
 MOST = 10
-"""Tasks that are shown; a worker may hold thousands, and they tend to wait for the same."""
+"""Tasks or requests that are shown; a worker may hold thousands, and they tend to wait for the same."""
+
+
+def in_hand(running: Iterable[Exchange], frame: FrameType | None, now: float, most: int = MOST) -> list[str]:
+    """A line for each request that the application works on: the one that `frame` belongs to, then the oldest.
+
+    `now` is time.monotonic().
+    """
+    current = interrupted(frame)
+    exchanges = list(running)
+    others = [exchange for exchange in exchanges if exchange is not current]
+    shown = heapq.nsmallest(most, others, key=_started)
+    lines = [f"Running: {_described(current, now)}"] if current is not None else []
+    lines += [f"In hand: {_described(exchange, now)}" for exchange in shown]
+    if len(others) > len(shown):
+        lines.append(f"In hand: {len(others) - len(shown)} more requests, younger than these")
+    return lines
+
+
+def interrupted(frame: FrameType | None) -> Exchange | None:
+    """The request whose code runs in this frame. None for any other code, a task of the application's own included."""
+    while frame is not None:
+        if frame.f_code is _RUN:
+            exchange = frame.f_locals["self"]
+            return exchange if isinstance(exchange, Exchange) else None
+        frame = frame.f_back
+    return None
+
+
+_RUN = Exchange.run.__code__
+_started = attrgetter("started")
+
+
+def _described(exchange: Exchange, now: float) -> str:
+    return f"{exchange.describe()}, begun {now - exchange.started:.1f} s ago"
+
+
+def oldest_of(running: Collection[Exchange]) -> Exchange | None:
+    """The oldest request whose client waits for the application."""
+    oldest = min(running, key=_started, default=None)
+    if oldest is None or oldest.unanswered:  # as a rule, and by far the cheaper look at thousands
+        return oldest
+    return min((each for each in running if each.unanswered), key=_started, default=None)
+
+
+def note_oldest(row: Row, oldest: Exchange | None) -> None:
+    """Put the oldest request into the scoreboard."""
+    since = 0.0 if oldest is None else oldest.started
+    if since == row.oldest_since:
+        return
+    row.oldest = b"" if oldest is None else oldest.method.encode() + b" " + oldest.target
+    row.oldest_since = since
+
+
+def awaits_of(exchange: Exchange) -> str:
+    """Where a request's coroutine waits, outermost first, as lines of text; "" when that cannot be seen."""
+    coroutine = None if exchange.task is None else exchange.task.get_coro()
+    return "".join(traceback.format_list(_foreign(coroutine))).rstrip()
 
 
 def waiting(loop: asyncio.AbstractEventLoop, most: int = MOST) -> list[str]:
     """For each waiting task that is not Palfrey's alone: its name and where it is, as lines of text."""
     found = []
     for task in sorted(asyncio.all_tasks(loop), key=asyncio.Task.get_name):
-        frames = [frame for frame in _awaits(task.get_coro()) if not frame.filename.startswith(_OURS)]
+        frames = _foreign(task.get_coro())
         if not all(frame.filename.startswith(_NOBODYS) for frame in frames):
             found.append(f"Task {task.get_name()!r} waits in\n" + "".join(traceback.format_list(frames)).rstrip())
     more = len(found) - most
     return found if more <= 0 else [*found[:most], f"and {more} more tasks wait"]
+
+
+def _foreign(coroutine: object) -> list[traceback.FrameSummary]:
+    return [frame for frame in _awaits(coroutine) if not frame.filename.startswith(_OURS)]
 
 
 def _awaits(awaitable: object) -> Iterator[traceback.FrameSummary]:

@@ -16,10 +16,8 @@ An order during boot ends the boot. INT is the terminal's and ignored: the arbit
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import logging
 import os
-import random
 import signal
 import time
 import traceback
@@ -30,12 +28,15 @@ from palfrey.asgi.load import load_app
 from palfrey.config.hooks import ServerView, WorkerView, call_hook
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError
 from palfrey.observe.scoreboard import State
+from palfrey.system.dump import dump_on_abort, dump_on_request, write_lines
+from palfrey.workers.limits import Limits
 from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
-from palfrey.workers.stacks import waiting
+from palfrey.workers.stacks import in_hand, note_oldest, oldest_of, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
     from palfrey.config.settings import Settings
     from palfrey.observe.logging import LogSetup
@@ -131,9 +132,8 @@ class Worker:
         self._order: Order | None = None
         self._ordered = asyncio.Event()
         self._step: asyncio.Task[None] | None = None
-        self._max_requests = settings.max_requests
-        if self._max_requests and settings.max_requests_jitter:
-            self._max_requests += random.randint(0, settings.max_requests_jitter)
+        self._limits = Limits(settings, time.monotonic(), self._tire, logs.error_fileno())
+        self._next_beat = 0.0
 
     async def live(self) -> int:
         """The life; returns the exit status."""
@@ -171,7 +171,7 @@ class Worker:
         self._logs.heed_application()
         self._logs.attach(asyncio.get_running_loop().call_later)
         serving = Serving(settings, app, self._listeners, self._logs.access, self._tls, self._beat)
-        if self._max_requests:
+        if self._limits.requests:
             serving.service.on_request = self._count_request
         await serving.start()
         self._serving = serving
@@ -189,18 +189,26 @@ class Worker:
     # ---------------------------------------------------------------- serve
 
     def _beat(self, serving: Serving) -> None:
-        """Once a second: the scoreboard shows that the loop turns, and what it carries."""
-        row, service = self._row, serving.service
-        row.heartbeat = time.monotonic()
+        """Each sweep: the scoreboard shows that the loop turns and what it carries, and the limits are looked at."""
+        row, service, now = self._row, serving.service, time.monotonic()
+        oldest = oldest_of(service.running)
+        row.lag = max(0.0, now - self._next_beat) if self._next_beat else 0.0
+        self._next_beat = now + serving.pause
+        row.heartbeat = now
         row.connections = len(service.connections)
         row.in_flight = len(service.running)
         row.requests = service.requests
+        note_oldest(row, oldest)
+        if self._order is None:
+            self._limits.look(now, service.requests, oldest)
 
     def _count_request(self) -> None:
         serving = self._serving
-        if serving is not None and serving.service.requests >= self._max_requests:
+        if serving is not None and self._limits.count(serving.service.requests):
             serving.service.on_request = None
-            self._channel.send("tired", reason=f"it has served {self._max_requests} requests (max_requests)")
+
+    def _tire(self, reason: str, wear: float) -> None:
+        self._channel.send("tired", reason=reason, wear=wear)
 
     # ---------------------------------------------------------------- obey
 
@@ -209,27 +217,34 @@ class Worker:
         loop.add_signal_handler(signal.SIGUSR1, self._logs.reopen)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        # The arbiter sends ABRT to a worker that hangs: the stacks come first, from C, then `_aborted` if it can.
-        signal.signal(signal.SIGABRT, lambda *_: self._aborted(loop))
-        faulthandler.enable(file=self._trace_fd(), all_threads=True)  # register() does not take SIGABRT
+        # For a worker that hangs: the stacks come first, from C, then `_show` or `_aborted` if it can.
+        dump_on_abort(self._trace_fd(), lambda _, frame: self._aborted(loop, frame))
+        dump_on_request(self._trace_fd(), lambda _, frame: self._show(loop, frame))
 
     def _obey_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Once the import is over: an import that hangs hears no loop, and the handlers of `main` do end it."""
         for number, order in SIGNALS.items():
             loop.add_signal_handler(number, self._signalled, number, order)
+        dump_on_request(self._trace_fd(), lambda _, frame: self._show(loop, frame))  # the application may have had it
 
     def _trace_fd(self) -> int:
         """Where stacks are dumped: the error log's descriptor."""
         return self._logs.error_fileno()
 
-    def _aborted(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _show(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> None:
+        """Below the stacks, where the interpreter still turns: what they do not tell."""
+        if self._serving is None:  # later the loop itself hangs, and the stack above shows where
+            lines = waiting(loop)
+        else:
+            lines = in_hand(self._serving.service.running, frame, time.monotonic())
+        write_lines(self._trace_fd(), lines)
+
+    def _aborted(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> None:
         """Runs where the interpreter still turns. What the worker held is lost either way."""
         self._view.aborted = True
         self._view.alive = False
+        self._show(loop, frame)
         self._hook("worker_abort", self._view)
-        if self._serving is None:  # later the loop itself hangs, and the stack above shows where
-            for text in waiting(loop):
-                log.error("%s", text)
         self._hook("worker_exit", self._server, self._view)
         self._logs.flush()
         os._exit(EXIT_ERROR)

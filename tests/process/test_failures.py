@@ -139,12 +139,13 @@ class TestWorkers:
         assert "killed" not in server.output
         server.get()
 
-    def test_stopped_it_is_killed_and_replaced(self, serve: Start) -> None:
+    def test_stopped_it_is_ended_and_replaced(self, serve: Start) -> None:
         server = serve("--timeout", "1", workers=2)
         stopped = server.workers()[0]
         process = psutil.Process(stopped)
         os.kill(stopped, signal.SIGSTOP)
-        server.wait_for(rf"\({stopped}\) did not answer SIGABRT either: killed")
+        server.wait_for(rf"\({stopped}\) has not answered for 0.5 s: it is stopped")
+        server.wait_for(rf"\({stopped}\) has not answered for 1 s: aborted")
         psutil.wait_procs([process], 30)
         assert not process.is_running()
 

@@ -7,7 +7,7 @@ import random
 import signal
 from collections.abc import Iterable
 
-from palfrey.master.actions import Abort, Action, Finish, Halt, Kill, Quit, Retire, Spawn, Stop, WaitUntil
+from palfrey.master.actions import Abort, Action, Dump, Finish, Halt, Kill, Quit, Retire, Spawn, Stop, WaitUntil
 from palfrey.master.records import Departure, Phase, Terms, Worker
 from palfrey.master.roster import Roster
 
@@ -26,6 +26,8 @@ class World:
         self.generation = 1
         self.wake: float | None = None
         self.done: list[Action] = []
+        self.dumps: list[tuple[float, Dump]] = []
+        """What was asked of workers that seem to hang, and when; it changes nothing, and is not among what was done."""
         self._next_pid = 100
 
     # Time
@@ -61,7 +63,10 @@ class World:
         return self.done[begin:]
 
     def _act(self, action: Action) -> None:
-        self.done.append(action)
+        if isinstance(action, Dump):
+            self.dumps.append((self.now, action))
+        else:
+            self.done.append(action)
         if isinstance(action, Spawn):
             self._next_pid += 1
             self.roster.spawned(action, self._next_pid, self.now)
@@ -97,9 +102,9 @@ class World:
                 self.exit(worker.pid)
         return self.settle()
 
-    def beat(self) -> None:
+    def beat(self, oldest_since: float = 0.0) -> None:
         for pid in self.roster.workers:
-            self.roster.beat(pid, self.now)
+            self.roster.beat(pid, self.now, oldest_since)
 
     def reload(self, **changes: float) -> list[Action]:
         self.generation += 1

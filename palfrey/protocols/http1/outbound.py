@@ -267,6 +267,12 @@ class Outbound(asyncio.Protocol):
         self._outbox.clear()
         self._transport.abort()
 
+    def waits_for_client(self) -> bool:
+        if not self.writable:
+            return True
+        exchange = self.exchange
+        return (self.phase is CONTENT or self.phase is CHUNKS) and exchange is not None and exchange.receiving
+
     # ---------------------------------------------------------------- beside the port
 
     def pause_writing(self) -> None:

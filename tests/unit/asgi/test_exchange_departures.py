@@ -52,6 +52,9 @@ class FakeStream:
     async def drain(self) -> None:
         self.calls.append("drain")
 
+    def waits_for_client(self) -> bool:
+        return False
+
     def credit(self, count: int) -> None:
         pass
 
