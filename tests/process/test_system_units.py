@@ -1,13 +1,18 @@
-"""The unit files in systemd/, judged by systemd itself, and what the drop-in may change."""
+"""The unit files in systemd/, judged by systemd's own tools, and the server under their filter of system calls."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support import seccomp
+from tests.support.processes import APP, Server
 
 UNITS = Path(__file__).parents[2] / "systemd"
 NAMES = {
@@ -16,19 +21,28 @@ NAMES = {
     "palfrey.socket": "palfrey.socket",
 }
 
+EXPOSURE = 1.6
+"""By `systemd-analyze security` of systemd 252, as recorded in docs/systemd.md; newer ones may look at more."""
+
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
 def settings(unit: str) -> dict[str, str]:
+    """The last value of each key."""
     lines = (UNITS / unit).read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def complaints(folder: Path, *names: str) -> str:
-    """What systemd says about copies of the units whose commands exist; it exits with 0 even for unknown keys."""
+def copy_units(folder: Path) -> None:
+    """Under names that systemd takes, with commands that exist."""
     for unit, name in NAMES.items():
         text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/sh", (UNITS / unit).read_text(), flags=re.MULTILINE)
         (folder / name).write_text(text)
+
+
+def complaints(folder: Path, *names: str) -> str:
+    """What systemd says about copies of the units; it exits with 0 even for unknown keys."""
+    copy_units(folder)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *(f"./{name}" for name in names)],
         check=False,
@@ -57,6 +71,61 @@ def test_the_drop_in_where_systemd_knows_it(tmp_path: Path) -> None:
     assert complaints(tmp_path, "palfrey.service") == ""
 
 
+@needs_systemd
+@pytest.mark.parametrize("name", ["palfrey.service", "palfrey@shop.service"])
+def test_the_exposure_is_no_higher_than_recorded(tmp_path: Path, name: str) -> None:
+    copy_units(tmp_path)
+    said = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", f"./{name}"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    assert level is not None, said
+    assert float(level[1]) <= EXPOSURE, said
+    assert f"**{EXPOSURE}**" in (UNITS.parent / "docs" / "systemd.md").read_text()
+
+
+CONFINED = """
+import mmap, os
+from main import app, say
+
+def is_refused(what, *arguments):
+    try:
+        what(*arguments)
+    except PermissionError:
+        return True
+    return False
+
+say(f"refused {is_refused(os.sched_setaffinity, 0, os.sched_getaffinity(0))}")
+say(f"code {is_refused(mmap.mmap, -1, 4096, mmap.MAP_PRIVATE, mmap.PROT_WRITE | mmap.PROT_EXEC)}")
+"""
+
+
+@pytest.mark.skipif(not seccomp.is_possible(), reason="needs systemd-analyze and the kernel's headers, on x86-64")
+@pytest.mark.parametrize("memory", [(), ("--no-writable-code",)])
+def test_the_server_does_its_work_under_the_units_filter(tmp_path: Path, memory: tuple[str, ...]) -> None:
+    (tmp_path / "main.py").write_text(APP)
+    (tmp_path / "confined.py").write_text(CONFINED)
+    command = sys.executable, "-m", "tests.support.seccomp", str(UNITS / "palfrey.service"), *memory
+    root = {"PYTHONPATH": str(UNITS.parent)}
+    arguments = ("confined:app", "--bind", "127.0.0.1:0", "--bind", "unix:sock", "--workers", "2", "--pid", "pid")
+    with Server(sys.executable, "-m", "palfrey", *arguments, cwd=tmp_path, command=command, env=root) as server:
+        server.wait_for_each("refused True", f"code {bool(memory)}")
+        server.wait_for_ready(2)
+        server.get()
+        before = server.workers()
+        server.signal(signal.SIGHUP)
+        server.wait_for_ready(2, generation=2)
+        server.wait_for_ends(before)
+        assert server.get()[1] == "2"
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
 def test_the_drop_in_replaces_the_reload_command() -> None:
     drop_in = settings("palfrey.service.d/notify-reload.conf")
     assert drop_in == {"Type": "notify-reload", "ReloadSignal": "SIGHUP", "ExecReload": ""}
@@ -70,6 +139,8 @@ def test_what_the_arbiter_counts_on(unit: str) -> None:
     assert service["KillMode"] == "mixed"
     assert int(service["TimeoutStopSec"]) > 30  # graceful_timeout
     assert int(service["TimeoutStartSec"]) > 60  # boot_timeout
+    assert int(service["WatchdogSec"]) > 2 * 60  # boot_timeout
+    assert service["NotifyAccess"] == "main"
     assert service["Environment"] == f"PWD={service['WorkingDirectory']}"
 
 
