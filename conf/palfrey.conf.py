@@ -48,7 +48,8 @@ app_dir = "examples"
 
 # -- Sockets ---------------------------------------------------------------------------------------
 
-# Listen on HOST:PORT, [V6]:PORT, unix:/PATH or fd://N. Takes the place of host, port, uds and fd.
+# Listen on HOST:PORT, [V6]:PORT, unix:/PATH, fd://N or systemd:NAME (a socket unit's
+# FileDescriptorName). Takes the place of host, port, uds and fd.
 # [a list, each an address; or text, separated by ','; -b, --bind, PALFREY_BIND]
 # bind = []
 
