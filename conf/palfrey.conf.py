@@ -120,6 +120,11 @@ workers = 2
 # [a whole number, from 1 to 512; --max-surge, PALFREY_MAX_SURGE]
 # max_surge = 1
 
+# What follows in a binary upgrade (USR2) once the new process serves: auto, the old one hands over,
+# finishes what it has begun and ends; manual, both serve until you end one.
+# [auto or manual; --upgrade, PALFREY_UPGRADE]
+# upgrade = "auto"
+
 # How long requests in flight may take to finish when a worker ends (0: do not wait).
 # [a number of seconds (0: do not wait); --graceful-timeout, PALFREY_GRACEFUL_TIMEOUT; also
 # timeout_graceful_shutdown]
@@ -457,7 +462,7 @@ workers = 2
 # def worker_abort(worker):
 #     ...
 
-# Before the arbiter executes its successor, which this version never does.
+# Before the arbiter starts its successor in a binary upgrade (USR2), in the old arbiter.
 # def pre_exec(server):
 #     ...
 

@@ -29,6 +29,8 @@ from palfrey.master.orders import CertificateWatch, Orders
 from palfrey.master.records import Departure
 from palfrey.master.reports import Reports
 from palfrey.master.spawn import ENTRY, Child, worker_view
+from palfrey.master.upgrade import Upgrade
+from palfrey.system.invocation import Invocation
 
 OVERSLEPT = 2.0
 """Seconds by which a plan's deadline may be missed before it is taken for a pause of this very process."""
@@ -43,12 +45,20 @@ STEPS = 100
 class Arbiter:
     """One service, from its start to its end. `load` reads the configuration anew for each reload."""
 
-    def __init__(self, load: Callable[[], Resolved], resolved: Resolved, *, entry: str = ENTRY) -> None:
-        self._desk = Desk(load, resolved, entry)
+    def __init__(
+        self,
+        load: Callable[[], Resolved],
+        resolved: Resolved,
+        *,
+        entry: str = ENTRY,
+        invocation: Invocation | None = None,
+    ) -> None:
+        self._desk = Desk(load, resolved, entry, invocation)
         self._house, self._roster, self._spawner = self._desk.house, self._desk.roster, self._desk.spawner
-        self._orders = Orders(self._desk)
+        self._upgrade = Upgrade(self._desk, POOL)
+        self._orders = Orders(self._desk, self._upgrade)
         self._reports = Reports(self._desk)
-        self._hands = Hands(self._desk, self._reports)
+        self._hands = Hands(self._desk, self._reports, self._upgrade)
         self._chores: list[Chore] = [CertificateWatch(self._desk, self._orders)]
         self._wake: float | None = 0.0
         self._planned_at = time.monotonic()
@@ -75,6 +85,7 @@ class Arbiter:
         self._desk.ears.listen(self._house.inbox, lambda: None)  # it wakes; what it holds is taken in every turn
         generation = self._house.generations.current
         self._roster.add_pool(POOL, generation.number, generation.terms)
+        self._upgrade.begin()
         self._desk.voice.starts(generation)
 
     def _turn(self) -> None:
@@ -111,6 +122,7 @@ class Arbiter:
         for pid, status in self._spawner.exits():
             child = self._spawner.children.get(pid)
             if child is None:
+                self._upgrade.exited(pid, status)
                 continue
             self._desk.safely(self._reports.hear, child)  # its last words come before its death
             self._reports.leave(child)  # a process of its own may still hold the other end
@@ -118,6 +130,7 @@ class Arbiter:
             self._desk.safely(self._take_leave, child, departure)
             self._spawner.release(child)
             self._house.generations.forget({child.generation for child in self._spawner.children.values()})
+        self._upgrade.reap()
 
     def _take_leave(self, child: Child, departure: Departure | None) -> None:
         if departure is not None:

@@ -24,7 +24,9 @@ from palfrey.config.render import listing
 from palfrey.config.settings import BIND_GROUP
 from palfrey.config.sources import Resolved, resolve
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError, ConfigError, PalfreyError
-from palfrey.system.process import change_directory, fill_standard_streams, own_directory
+from palfrey.system import inheritance
+from palfrey.system.invocation import Invocation
+from palfrey.system.process import change_directory, fill_standard_streams
 from palfrey.system.sockets import parse_bind
 
 _INTERRUPTED = 130
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def run(argv: Sequence[str] | None = None) -> int:
     """The same, returning the status."""
     fill_standard_streams()
+    heritage = inheritance.claim()
     try:
         with _printing():  # --help and --version
             given = commandline.parse(argv)
@@ -48,6 +51,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except PalfreyError as error:
         _report(error)
+        if heritage is not None:
+            heritage.failed(str(error), getattr(error, "detail", ""))
         return error.exit_status
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
@@ -55,7 +60,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def _act(given: dict[str, object]) -> int:
     check, listed = given.pop("check_config"), given.pop("print_config")
-    cwd = own_directory()
+    invocation = Invocation.taken()  # before a configuration file has run
+    cwd = invocation.directory
 
     def load() -> Resolved:
         return resolve(given, os.environ, cwd)
@@ -69,7 +75,7 @@ def _act(given: dict[str, object]) -> int:
     if listed:
         return EXIT_OK
     arbiter = importlib.import_module("palfrey.arbiter")
-    return int(arbiter.Arbiter(load, resolved).run())
+    return int(arbiter.Arbiter(load, resolved, invocation=invocation).run())
 
 
 def _say(line: str) -> None:

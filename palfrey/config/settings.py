@@ -284,6 +284,13 @@ class Settings:
         "How many workers a reload, or the replacing of workers that have reached a limit, may have beyond the wanted "
         "number at one time: each starts beside the one that it is to replace.",
     )
+    upgrade: str = row(
+        "auto",
+        choice("auto", "manual"),
+        WORKERS,
+        "What follows in a binary upgrade (USR2) once the new process serves: auto, the old one hands over, finishes "
+        "what it has begun and ends; manual, both serve until you end one.",
+    )
     graceful_timeout: float = row(
         30.0,
         seconds("do not wait"),
@@ -692,7 +699,7 @@ class Settings:
     worker_int: Hook | None = _hook_row("When a worker is told to end at once, in the worker.", "worker")
     worker_abort: Hook | None = _hook_row("When a worker was stuck and is aborted, in the worker.", "worker")
     pre_exec: Hook | None = _hook_row(
-        "Before the arbiter executes its successor, which this version never does.", "server"
+        "Before the arbiter starts its successor in a binary upgrade (USR2), in the old arbiter.", "server"
     )
     child_exit: Hook | None = _hook_row("When a worker has ended, in the arbiter.", "server", "worker")
     worker_exit: Hook | None = _hook_row("When a worker ends, in the worker.", "server", "worker")

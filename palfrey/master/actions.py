@@ -108,6 +108,32 @@ class CloseListeners:
 
 
 @dataclass(frozen=True, slots=True)
+class StartSuccessor:
+    """An upgrade: execute the original command anew. Answered by `Succession.started` or `gone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The successor serves: from now on it is the service, and this process retires."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndSuccessor:
+    """Tell the successor to end, or end it."""
+
+    pid: int
+    reason: str
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TellPredecessor:
+    """The service ends, by an order that this process alone was given."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Nothing is left to supervise: end with this exit status."""
 
@@ -134,6 +160,10 @@ Action = (
     | Announce
     | Halt
     | CloseListeners
+    | StartSuccessor
+    | HandOver
+    | EndSuccessor
+    | TellPredecessor
     | Finish
     | WaitUntil
 )

@@ -65,6 +65,8 @@ class Bulletin:
         """How a binary upgrade stands, in words; "" while there is none."""
         self.due: float | None = None
         """When `tell` has to be called at the latest, by time.monotonic()."""
+        self.silent = False
+        """Another process speaks for the service."""
         self._heard = bool(environ.get("NOTIFY_SOCKET"))
         self._notify = notify
         self._watchdog = systemd.watchdog(environ)
@@ -103,6 +105,17 @@ class Bulletin:
         self.refusal = reason
         self._is_ready()
 
+    def hand_over(self, pid: int) -> None:
+        """Another process is the service, and systemd's main process, from now on. It listens to that one alone then
+        (NotifyAccess=main), so we have to say it, and nothing more."""
+        self._say_now(systemd.main_pid_state(pid))
+        self.silent = True
+
+    def take_back(self) -> None:
+        """That other process is no more."""
+        self.silent = False
+        self.serves(os.getpid())
+
     def stops(self, why: str = "") -> None:
         """The service begins to end; `why` where nobody has ordered that."""
         self._move(Stage.STOPPING)
@@ -124,7 +137,7 @@ class Bulletin:
     def tell(self, roster: Roster, now: float, log: logging.Logger) -> None:
         """Send what is owed by now, and set `due`."""
         self.due = None
-        if not self._heard:
+        if not self._heard or self.silent:
             return
         status = self._last_words or describe(roster, self.stage, self.refusal, self.upgrade)
         told = status != self._said
@@ -147,7 +160,7 @@ class Bulletin:
             self.due = None
 
     def _say_now(self, text: str) -> bool:
-        if not self._heard:
+        if not self._heard or self.silent:
             return False
         taken = self._notify(text)
         if taken:

@@ -28,6 +28,7 @@ from palfrey.master.start import House
 from palfrey.observe.scoreboard import Scoreboard
 from palfrey.system import process, systemd
 from palfrey.system.cpus import budget
+from palfrey.system.invocation import Invocation
 
 POOL = "app"
 """The application's workers: the one pool there is so far."""
@@ -39,9 +40,16 @@ class Desk:
     voice: Voice
     """There once the house has its logs."""
 
-    def __init__(self, load: Callable[[], Resolved], resolved: Resolved, entry: str = ENTRY) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Resolved],
+        resolved: Resolved,
+        entry: str = ENTRY,
+        invocation: Invocation | None = None,
+    ) -> None:
         self.load = load
-        self.house = House(resolved)
+        self._at_fork: list[Callable[[], None]] = []
+        self.house = House(resolved, invocation)
         self.roster = Roster()
         self.ears = Ears()
         self.bulletin = Bulletin()
@@ -72,8 +80,14 @@ class Desk:
         wanted = self.house.settings.workers
         return self.house.view(budget().cpus if wanted == "auto" else wanted)
 
+    def at_fork(self, shed: Callable[[], None]) -> None:
+        """What a part of the arbiter has to close in each forked child."""
+        self._at_fork.append(shed)
+
     def _shed(self, generation: Generation) -> None:
         """In a forked child: let go of what is the arbiter's alone."""
+        for shed in self._at_fork:
+            shed()
         self.ears.close()
         self.house.shed()
         systemd.forget()

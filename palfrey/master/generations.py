@@ -67,14 +67,19 @@ class Generation:
 class Generations:
     """All that workers may still belong to."""
 
-    def __init__(self, inherited: Sequence[tuple[int, str]] = ()) -> None:
+    def __init__(
+        self, inherited: Sequence[tuple[int, str]] = (), heirlooms: Sequence[Listener] = (), count: int = 0
+    ) -> None:
+        """`heirlooms` and `count`: a predecessor's listeners, and how many generations it has had."""
         self.inherited = inherited
         """Sockets of systemd's, (fd, name). Those that a configuration does not ask for (any more) stay open here:
         systemd listens on them all the same, and the next configuration may ask for them."""
         self._known: dict[int, Generation] = {}
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener] = list(heirlooms)
         """All that are open."""
-        self._count = 0
+        self.shared = bool(heirlooms)
+        """Another arbiter has the listeners too: the files of UNIX sockets are not ours to remove."""
+        self.count = count
         self._current = 0
         self._candidate: int | None = None
 
@@ -94,6 +99,7 @@ class Generations:
         """Generation 1, current from the start. Raises ConfigError and BindError."""
         generation = self._open(resolved, resolved.settings)
         self._current = generation.number
+        self._close_unwanted()
         return generation
 
     def propose(self, resolved: Resolved) -> tuple[Generation, list[str]]:
@@ -137,10 +143,27 @@ class Generations:
         used = {listener.fileno() for listener in self._listeners}
         return [(fd, name) for fd, name in self.inherited if fd not in used]
 
+    def hand_over(self, taken: set[int]) -> None:
+        """A successor has these descriptors, and the files that belong to them. Others are served by nobody else, and
+        closed here as by a reload."""
+        gone = [one for one in self._listeners if one.fileno() not in taken]
+        for generation in self._known.values():
+            generation.parting = generation.parting or any(one in gone for one in generation.listeners)
+        for listener in gone:
+            listener.close(unlink=True)
+        self._listeners = [one for one in self._listeners if one not in gone]
+        self.shared = True
+
+    def take_back(self) -> None:
+        """The successor is no more. What was closed for it stays closed until the next reload."""
+        self.shared = False
+        self.current.listeners = [one for one in self.current.listeners if one in self._listeners]
+        self.current.parting = False
+
     def close(self) -> None:
         """The end of the service: close the arbiter's copies and remove the files of UNIX sockets."""
         for listener in self._listeners:
-            listener.close(unlink=True)
+            listener.close(unlink=not self.shared)
         self._listeners = []
 
     def _open(self, resolved: Resolved, settings: Settings) -> Generation:
@@ -148,9 +171,9 @@ class Generations:
         tls = server_tls(settings)
         listeners = open_listeners(addresses, settings.backlog, have=self._listeners)
         self._listeners += [listener for listener in listeners if listener not in self._listeners]
-        self._count += 1
+        self.count += 1
         generation = Generation(
-            self._count, settings, resolved.environment, listeners, tls, _urls(listeners, tls is not None)
+            self.count, settings, resolved.environment, listeners, tls, _urls(listeners, tls is not None)
         )
         if settings.workers == "auto":
             generation.cpus = cpus.budget()
@@ -164,7 +187,7 @@ class Generations:
         stay = [one for one in self._listeners if one in wanted or one.address.kind == "systemd"]
         for listener in self._listeners:
             if listener not in stay:
-                listener.close(unlink=True)
+                listener.close(unlink=not self.shared)
         self._listeners = stay
 
 

@@ -21,33 +21,43 @@ from palfrey.master.actions import (
     Announce,
     CloseListeners,
     Dump,
+    EndSuccessor,
     Halt,
+    HandOver,
     Kill,
     Quit,
     Refuse,
     Retire,
     Spawn,
+    StartSuccessor,
     Stop,
+    TellPredecessor,
 )
 from palfrey.master.desk import Desk
 from palfrey.master.generations import Generation
 from palfrey.master.logs import configure_logs, same_logs
 from palfrey.master.reports import Reports
 from palfrey.master.spawn import SpawnError
+from palfrey.master.upgrade import Upgrade
 from palfrey.system import dump
 
 
 class Hands:
-    def __init__(self, desk: Desk, reports: Reports) -> None:
+    def __init__(self, desk: Desk, reports: Reports, upgrade: Upgrade) -> None:
         self._desk = desk
         self._reports = reports
+        self._upgrade = upgrade
 
     def carry_out(self, action: Action) -> None:
         """Do it. What raises counts as done, so that the loop does not hang on it."""
         roster = self._desk.roster
         roster.did(action, time.monotonic())
-        if not self._desk.safely(_ACTS[type(action)], self, action) and isinstance(action, Spawn):
+        if self._desk.safely(_ACTS[type(action)], self, action):
+            return
+        if isinstance(action, Spawn):
             roster.spawn_failed(action, "could not be started for an error of Palfrey's own", time.monotonic())
+        elif isinstance(action, StartSuccessor):
+            roster.succession.gone(time.monotonic())
 
     # Workers
 
@@ -142,6 +152,21 @@ class Hands:
 
     def _close_listeners(self, action: CloseListeners) -> None:
         self._desk.house.generations.close()
+        self._upgrade.answer()
+
+    # Upgrades
+
+    def _start_successor(self, action: StartSuccessor) -> None:
+        self._upgrade.start()
+
+    def _hand_over(self, action: HandOver) -> None:
+        self._upgrade.hand_over()
+
+    def _end_successor(self, action: EndSuccessor) -> None:
+        self._upgrade.end_successor(action)
+
+    def _tell_predecessor(self, action: TellPredecessor) -> None:
+        self._upgrade.tell_predecessor()
 
 
 _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
@@ -157,6 +182,10 @@ _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
     Announce: Hands._announce,
     Halt: Hands._halt,
     CloseListeners: Hands._close_listeners,
+    StartSuccessor: Hands._start_successor,
+    HandOver: Hands._hand_over,
+    EndSuccessor: Hands._end_successor,
+    TellPredecessor: Hands._tell_predecessor,
 }
 
 _WORDS: dict[type[Action], tuple[str, int]] = {

@@ -15,11 +15,13 @@ from palfrey.master.desk import POOL, Desk
 from palfrey.master.generations import Generation
 from palfrey.master.renewal import Renewal
 from palfrey.master.signals import Command
+from palfrey.master.upgrade import Upgrade
 
 
 class Orders:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, upgrade: Upgrade) -> None:
         self._desk = desk
+        self._upgrade = upgrade
 
     def obey(self, command: Command) -> None:
         self._desk.log.debug("Received %s", command.name)
@@ -35,6 +37,10 @@ class Orders:
 
     def _stop(self, command: Command, *, fast: bool) -> None:
         roster = self._desk.roster
+        if not roster.ending and self._upgrade.leave(command):
+            if fast:
+                roster.stop(fast=True)
+            return
         if not roster.ending or (fast and not roster.fast):
             self._desk.voice.stops(command.name, len(self._desk.spawner.children), fast=fast)
         roster.stop(fast=fast)
@@ -42,12 +48,13 @@ class Orders:
     # Reload
 
     def on_reload(self, command: Command) -> None:
-        self.reload()
+        if not self._upgrade.come_back():
+            self.reload()
 
     def reload(self) -> None:
         """Read everything anew and let a canary try it; or say why not."""
         desk = self._desk
-        if desk.roster.ending:
+        if desk.roster.ending or self._upgrade.refuse_reload():
             return
         desk.voice.reloads()
         generations = desk.house.generations
@@ -78,7 +85,7 @@ class Orders:
         self._scale(-1)
 
     def _scale(self, by: int) -> None:
-        if not self._desk.roster.ending:
+        if not self._desk.roster.ending and not self._desk.roster.succession.retired:
             self._desk.roster.scale(POOL, by)
 
     # Logs, upgrade
@@ -90,7 +97,10 @@ class Orders:
             child.channel.send("reopen")
 
     def on_upgrade(self, command: Command) -> None:
-        self._desk.log.warning("%s: the binary upgrade is not available yet; nothing was done", command.name)
+        self._upgrade.ask(command)
+
+    def on_withdraw(self, command: Command) -> None:
+        self._upgrade.withdraw(command)
 
     def on_child(self, command: Command) -> None:
         """It woke the loop, which reaps at every turn."""
@@ -109,6 +119,8 @@ class CertificateWatch:
         return self._renewal.due
 
     def look(self, now: float) -> None:
+        if self._desk.roster.succession.under_way:  # a successor reads them anew; if none comes of it, we do
+            return
         if self._renewal.wants_reload(self._desk.house.generations.current, now, self._desk.log):
             self._orders.reload()
 

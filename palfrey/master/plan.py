@@ -43,6 +43,17 @@ from palfrey.master.actions import (
 )
 from palfrey.master.overdue import LOST_GRACE, Clock, part_with_the_overdue
 from palfrey.master.records import Candidate, Phase, Pool, Slot, Worker
+from palfrey.master.succession import (
+    begin_the_upgrade,
+    end_the_successor,
+    hand_over,
+    hurry_the_successor,
+    leave,
+    others_end,
+    others_may_accept,
+    retire_all,
+    tell_the_predecessor,
+)
 
 if TYPE_CHECKING:
     from palfrey.master.roster import Roster
@@ -54,11 +65,17 @@ FIRST_TRIES = 3
 def make_plan(roster: Roster, now: float) -> list[Action]:
     """The next step and, last in the list, when to plan anew if nothing happens before."""
     clock = Clock(now)
-    for rule in ENDING if roster.ending else RUNNING:
+    for rule in _rules(roster):
         actions = list(rule(roster, clock))
         if actions:
             return [*actions, WaitUntil(now)]
     return [WaitUntil(clock.nearest)]
+
+
+def _rules(roster: Roster) -> tuple[Rule, ...]:
+    if roster.ending:
+        return ENDING
+    return RETIRED if roster.succession.retired else RUNNING
 
 
 # Rules while the service runs
@@ -189,14 +206,14 @@ def announce(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def close_the_listeners(roster: Roster, clock: Clock) -> Iterator[Action]:
-    if not roster.listeners_closed:
+    if not roster.listeners_closed and not others_may_accept(roster, clock):
         yield CloseListeners()
 
 
 def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
     """Also those that drain already: the last one to close a listener has to know that it may be the last. Who boots
     has nothing to finish."""
-    for worker in roster.workers.values():
+    for worker in roster.workers.values() if roster.listeners_closed else ():
         if worker.phase not in (Phase.BOOTING, Phase.READY, Phase.DRAINING):
             continue
         if roster.fast or worker.phase is Phase.BOOTING:
@@ -206,7 +223,7 @@ def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def finish(roster: Roster, clock: Clock) -> Iterator[Action]:
-    if not roster.workers:
+    if not roster.workers and roster.listeners_closed and not others_end(roster, clock):
         yield Finish(roster.exit_status)
 
 
@@ -218,8 +235,20 @@ RUNNING: tuple[Rule, ...] = (
     let_go,
     fill,
     announce,
+    hurry_the_successor,
+    begin_the_upgrade,
+    hand_over,
 )
-ENDING: tuple[Rule, ...] = (part_with_the_overdue, close_the_listeners, tell_the_workers, finish)
+RETIRED: tuple[Rule, ...] = (part_with_the_overdue, hurry_the_successor, retire_all, leave)
+ENDING: tuple[Rule, ...] = (
+    part_with_the_overdue,
+    hurry_the_successor,
+    end_the_successor,
+    tell_the_predecessor,
+    close_the_listeners,
+    tell_the_workers,
+    finish,
+)
 
 
 # Views of the records

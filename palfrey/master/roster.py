@@ -20,16 +20,21 @@ from palfrey.master.actions import (
     Announce,
     CloseListeners,
     Dump,
+    EndSuccessor,
     Finish,
     Halt,
+    HandOver,
     Kill,
     Quit,
     Refuse,
     Retire,
     Spawn,
+    StartSuccessor,
     Stop,
+    TellPredecessor,
     WaitUntil,
 )
+from palfrey.master.overdue import MARGIN
 from palfrey.master.plan import make_plan
 from palfrey.master.records import (
     STEADY,
@@ -44,6 +49,7 @@ from palfrey.master.records import (
     Worker,
     cause_of,
 )
+from palfrey.master.succession import END_GRACE, Predecessor, Succession
 
 _TOLD = {Retire: Event.RETIRE, Stop: Event.STOP, Quit: Event.QUIT, Abort: Event.ABORT, Kill: Event.KILL}
 
@@ -57,6 +63,9 @@ class Roster:
         self.fast = False
         """The end is to come at once: workers quit instead of draining."""
         self.listeners_closed = False
+        self.succession = Succession()
+        self.predecessor: Predecessor | None = None
+        """The arbiter that started this one, for as long as it is there."""
         self.exit_status = 0
         self.awake_since = 0.0
         """Since when the arbiter itself has been running without a break, see `resumed`."""
@@ -200,6 +209,8 @@ class Roster:
                 self.stop(fast=True)
             case CloseListeners():
                 self.listeners_closed = True
+            case StartSuccessor() | HandOver() | EndSuccessor() | TellPredecessor():
+                self._did_of_upgrade(action, now)
             case Spawn() | Finish() | WaitUntil():
                 pass
 
@@ -217,6 +228,22 @@ class Roster:
         if isinstance(action, Abort | Kill) and before in (Phase.BOOTING, Phase.READY):
             booting = before is Phase.BOOTING
             self._blame(worker, Failure(action.reason, hung=isinstance(action, Abort)), now, booting=booting)
+
+    def _did_of_upgrade(self, action: StartSuccessor | HandOver | EndSuccessor | TellPredecessor, now: float) -> None:
+        match action:
+            case StartSuccessor():
+                self.succession.started(now)
+            case HandOver():
+                self.succession.hand_over(now)
+            case EndSuccessor(kill=True):
+                self.succession.killed()
+            case EndSuccessor():
+                drains = self.ending and not self.fast
+                longest = max((pool.terms.graceful_timeout for pool in self.pools.values()), default=0.0) + MARGIN
+                self.succession.end(now, END_GRACE + (longest if drains else 0.0))
+            case TellPredecessor():
+                if self.predecessor is not None:
+                    self.predecessor.told_at = now
 
     def _adopt(self, pool: Pool) -> None:
         candidate = pool.candidate

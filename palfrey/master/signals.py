@@ -41,7 +41,8 @@ SIGNALS: tuple[Command, ...] = (
     Command(signal.SIGTTIN, "more", "one worker more"),
     Command(signal.SIGTTOU, "fewer", "one worker fewer"),
     Command(signal.SIGUSR1, "reopen", "open log files anew, after a rotation"),
-    Command(signal.SIGUSR2, "upgrade", "reserved for the binary upgrade"),
+    Command(signal.SIGUSR2, "upgrade", "start the original command anew and hand the service over to it"),
+    Command(signal.SIGWINCH, "withdraw", "in an upgrade that waits for you: retire the workers, keep the arbiter"),
     Command(signal.SIGCHLD, "child", "a worker has ended or stopped"),
 )
 

@@ -7,6 +7,9 @@ The order of the set-up matters, and is this:
 3. The listeners, while still in the foreground and privileged: a busy port is told to whoever started the server.
 4. The background (daemon), then what holds the final pid: the pid file, the title.
 
+An arbiter that was started to succeed another (`palfrey/master/upgrade.py`) is in the background already where that
+is, and its pid file lies beside the other's until the service is handed over.
+
 The arbiter keeps its user: as root it can open listeners, log files and the pid file again, and workers change to
 `user` and `group` when they are forked. An error in any step undoes the steps before it.
 """
@@ -24,19 +27,28 @@ from palfrey.master.generations import Generations
 from palfrey.master.logs import configure_logs
 from palfrey.master.signals import Inbox
 from palfrey.observe.logging import LogSetup
-from palfrey.system import process, systemd
+from palfrey.system import inheritance, process, systemd
+from palfrey.system.invocation import Invocation
 from palfrey.system.pidfile import Pidfile
 from palfrey.system.sockets import backlog_notice
+from palfrey.version import __version__
+
+BESIDE = ".2"
+"""What is added to the pid file's name while there are two arbiters: as Gunicorn does it."""
 
 
 class House:
     """Made before anything is touched; `set_up` and `tear_down` do the work."""
 
-    def __init__(self, resolved: Resolved) -> None:
+    def __init__(self, resolved: Resolved, invocation: Invocation | None = None) -> None:
         self.settings: Settings = resolved.settings
         """Those of the start; for the present ones ask the current generation."""
         self.inbox = Inbox()
-        self.generations = Generations(systemd.listen_fds())
+        self.invocation = invocation or Invocation.taken()
+        self.heritage = inheritance.claim()
+        """What a predecessor has left to this process."""
+        heirlooms, count = (self.heritage.listeners, self.heritage.generation) if self.heritage else ([], 0)
+        self.generations = Generations(systemd.listen_fds(), heirlooms, count)
         self.logs: LogSetup
         self.announced = False
         """The service has been ready once."""
@@ -45,6 +57,8 @@ class House:
         self._resolved: Resolved = resolved
         self._directory = ""
         self._pidfile: Pidfile | None = None
+        self._pidfile_path: str | None = None
+        self._pidfile_given_away = False
         self._launcher: process.Launcher | None = None
         self._undo: list[Callable[[], object]] = []
 
@@ -86,16 +100,18 @@ class House:
         notice = backlog_notice(settings.backlog)
         if notice is not None:
             self.logs.error.warning("%s", notice)
-        if settings.daemon:
+        if settings.daemon and self.heritage is None:
             if not self.log_is_elsewhere:
                 self.logs.error.warning("What is logged in the background is lost: name a file with errorlog")
             self._launcher = process.daemonize()
             self.main_pid = os.getpid()
             self.logs.after_daemonize("master")
         if settings.pidfile is not None:
-            self._pidfile = Pidfile(settings.pidfile)
+            path = self._pidfile_path = os.path.abspath(settings.pidfile)
+            taken = self.heritage is not None and self.heritage.pidfile == path
+            self._pidfile = Pidfile(path + BESIDE if taken else path)
             self._pidfile.create()
-            self._undo.append(self._pidfile.remove)
+            self._undo.append(self._remove_pidfile)
         process.set_title(f"palfrey: master [{settings.proc_name or settings.app}]")
 
     def change_directory(self) -> None:
@@ -114,13 +130,62 @@ class House:
         )
 
     def tell_launcher(self, status: int, text: str) -> None:
-        """A daemon's start has come to its end: say how to the command that waits for it."""
-        if self._launcher is None:
+        """A daemon's or a successor's start has come to its end: say how to the command, or process, that waits."""
+        if self.heritage is not None:
+            self._tell_predecessor(status, text)
+        launcher = self._launcher
+        if launcher is None:
             return
         if status == 0:
-            self._launcher.ready()
-        else:
-            self._launcher.failed(status, text)
+            launcher.ready()
+        else:  # when all is undone: whoever waited for the command finds nothing of the server
+            self._undo.insert(0, lambda: launcher.failed(status, text))
+
+    # Upgrades
+
+    @property
+    def pidfile_path(self) -> str | None:
+        """Where the pid file is, or will be once the service is ours."""
+        return self._pidfile_path
+
+    def take_over(self) -> None:
+        """The service is ours alone."""
+        self.generations.shared = False
+        path = self._pidfile_path
+        if self._pidfile is not None and path is not None and path != self._pidfile.path:
+            self._with_pidfile(lambda pidfile: pidfile.rename(path))
+
+    def hand_over(self, taken: set[int], pidfile: str | None) -> None:
+        """The service is a successor's, which has taken these descriptors and writes that pid file."""
+        self.generations.hand_over(taken)
+        self._pidfile_given_away = pidfile is not None and pidfile == self.pidfile_path
+
+    def take_back(self) -> None:
+        """The successor is no more."""
+        self.generations.take_back()
+        if self._pidfile_given_away:
+            self._pidfile_given_away = False
+            self._with_pidfile(Pidfile.create)
+
+    def _with_pidfile(self, act: Callable[[Pidfile], None]) -> None:
+        assert self._pidfile is not None
+        try:
+            act(self._pidfile)
+        except PalfreyError as error:
+            self.logs.error.error("%s", error)
+
+    def _remove_pidfile(self) -> None:
+        if self._pidfile is not None and not self._pidfile_given_away:
+            self._pidfile.remove()
+
+    def _tell_predecessor(self, status: int, text: str) -> None:
+        assert self.heritage is not None
+        if status == 0:
+            taken = [listener.fileno() for listener in self.generations.current.listeners]
+            self.heritage.channel.send("ready", version=__version__, taken=taken, pidfile=self.pidfile_path)
+        elif not self.announced:
+            reason, _, detail = text.removeprefix("palfrey: ").partition("\n")
+            self.heritage.failed(reason, detail)
 
     def _close_logs(self) -> None:
         self.logs.close()  # those of now, which a reload may have made
@@ -129,6 +194,8 @@ class House:
         """In a forked child: let go of what is the arbiter's alone."""
         if self._launcher is not None:
             self._launcher.close()
+        if self.heritage is not None:
+            self.heritage.channel.close()
 
     def tear_down(self, server: Callable[[], ServerView]) -> None:
         """Undo the set-up, as far as it went, last step first."""

@@ -93,12 +93,13 @@ class Listener:
 
     __slots__ = ("_inode", "_path", "address", "sock", "url")
 
-    def __init__(self, sock: socket.socket, address: Address) -> None:
+    def __init__(self, sock: socket.socket, address: Address, file: tuple[str, tuple[int, int]] | None = None) -> None:
+        """`file`: of a UNIX socket that was not opened here, what its own `file` was where it was."""
         self.sock = sock
         self.address = address
         # Absolute and with its inode: close() hits the right file after a chdir, and never another server's.
-        self._path = os.path.abspath(address.path) if address.kind == "unix" else ""
-        self._inode = _inode(self._path)
+        path = os.path.abspath(address.path) if address.kind == "unix" else ""
+        self._path, self._inode = file if file is not None else (path, _inode(path))
         name = sock.getsockname()
         if sock.family == socket.AF_UNIX:
             self.url = f"unix:{self._path or os.fsdecode(name)}"
@@ -107,6 +108,11 @@ class Listener:
 
     def fileno(self) -> int:
         return self.sock.fileno()
+
+    @property
+    def file(self) -> tuple[str, tuple[int, int]] | None:
+        """Where the file of a UNIX socket that was made here is, and which one it is (device, inode)."""
+        return (self._path, self._inode) if self._inode is not None else None
 
     def close(self, unlink: bool = False) -> None:
         """Close this process's copy. The arbiter alone passes `unlink`, when the service ends.

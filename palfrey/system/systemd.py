@@ -84,6 +84,11 @@ def ready_state(status: str = "", main_pid: int | None = None) -> str:
     return _lines("READY=1", main_pid and f"MAINPID={main_pid}", status and f"STATUS={status}")
 
 
+def main_pid_state(pid: int) -> str:
+    """Another process is the main one from now on. It has to be of the same service."""
+    return f"MAINPID={pid}"
+
+
 def reloading_state(status: str = "") -> str:
     """A reload begins; Type=notify-reload wants the monotonic time with it, in microseconds."""
     microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000

@@ -242,13 +242,7 @@ class TestLogs:
         assert server.output.count("Log files opened anew") == 1
         assert (site / "logs" / "access.log").exists()
 
-    def test_usr2_is_not_available_yet_and_harmless(self, serve: Start) -> None:
-        server = serve(workers=1)
-        server.signal(signal.SIGUSR2)
-        server.wait_for("SIGUSR2: the binary upgrade is not available yet")
-        server.get()
-
-    def test_winch_is_nothing(self, serve: Start) -> None:
+    def test_winch_is_nothing_but_in_an_upgrade(self, serve: Start) -> None:
         server = serve(workers=1)
         server.signal(signal.SIGWINCH)
         server.get()

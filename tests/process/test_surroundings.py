@@ -218,7 +218,7 @@ def test_a_worker_holds_nothing_of_the_arbiters(serve: Start) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_the_arbiter_keeps_no_descriptor_of_the_dead(serve: Start) -> None:
+def test_the_arbiter_keeps_no_descriptor_of_the_dead(serve: Start, site: Path) -> None:
     server = serve(workers=2)
     before = len(os.listdir(f"/proc/{server.pid}/fd"))
     for generation in (2, 3):
@@ -230,8 +230,9 @@ def test_the_arbiter_keeps_no_descriptor_of_the_dead(serve: Start) -> None:
         os.kill(victim, signal.SIGKILL)
         server.wait_for(rf"\({victim}\) was killed")
         server.wait_for("is ready")
+    (site / "main.py").write_text("import nothing_of_this_name\n")
     server.signal(signal.SIGUSR2)
-    server.wait_for("SIGUSR2")
+    server.wait_for("Upgrade failed")
     assert len(os.listdir(f"/proc/{server.pid}/fd")) == before
 
 

@@ -19,6 +19,7 @@ from palfrey import cli
 from palfrey.config.settings import ROWS
 from palfrey.config.sources import Resolved
 from palfrey.errors import BindError, BootError
+from palfrey.system.invocation import Invocation
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -29,7 +30,7 @@ class FakeArbiter:
     made: ClassVar[list[FakeArbiter]] = []
     outcome: ClassVar[int | BaseException] = 0
 
-    def __init__(self, load: Callable[[], Resolved], resolved: Resolved) -> None:
+    def __init__(self, load: Callable[[], Resolved], resolved: Resolved, invocation: Invocation) -> None:
         self.load = load
         self.resolved = resolved
         self.made.append(self)
