@@ -21,6 +21,8 @@ from palfrey.types import Header, Receive, Scope, Send
 
 STREAM_RATE = 10
 """Lines a second."""
+RELEASE = ""
+"""Shown behind the generation, for applications that are this one in several releases."""
 PIECE = 32 * 1024
 """Bodies up to this length are sent whole, with a Content-Length."""
 
@@ -34,7 +36,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     facts = {
         "id": _header(scope, b"x-request-id"),
         "pid": os.getpid(),
-        "generation": os.environ.get("PALFREY_GENERATION", ""),
+        "generation": os.environ.get("PALFREY_GENERATION", "") + RELEASE,
     }
     headers: list[Header] = [
         (b"x-request-id", facts["id"].encode()),

@@ -58,6 +58,8 @@ class Options:
     mix: Sequence[Behaviour] = DEFAULT_MIX
     keep_alive: float = 5.0
     """The server's keep-alive timeout; think times go up to 1.3 of it."""
+    brisk: float = 0.5
+    """Share of think times that are next to none."""
     stream_seconds: float = 2.0
     trickle_seconds: float = 1.5
     """Most seconds that a request trickles."""
@@ -162,9 +164,10 @@ class Client:
         """Waits a random time, seeing whether anything happens on the idle connection meanwhile."""
         limit = self.options.keep_alive
         dice = self.random.random()
-        if dice < 0.5:
+        brisk = self.options.brisk
+        if dice < brisk:
             seconds = self.random.uniform(0, 0.05)
-        elif dice < 0.65:
+        elif dice < brisk + 0.3 * (1 - brisk):
             seconds = max(0.0, limit + self.random.uniform(-0.01, 0.01))
         else:
             seconds = self.random.uniform(0, 1.3) * limit
@@ -197,10 +200,20 @@ class Client:
             connection.over = True
         elif connection.wire.ended:
             self.result.closed_idle += 1
+            self._look_at_the_time(connection.wire)
             connection.over = True
         if connection.over:
             connection.wire.close()
             self.connection = None
+
+    def _look_at_the_time(self, wire: Wire) -> None:
+        """Whether an idle connection was kept for as long as was promised."""
+        rest, promised = wire.ended_at - wire.changed_at, self.options.idle_close_after
+        graves = self.options.graves
+        if rest + self.load.lateness(wire.changed_at) < promised and not (
+            graves is not None and graves.claims(wire.port, wire.made_at)
+        ):
+            self.result.note_violation(self.behaviour, f"closed after {rest:.3f} s of rest, and not {promised:g} s")
 
     def _batch(self) -> list[Request]:
         count = self.random.randint(2, self.options.pipeline) if self.behaviour is Behaviour.PIPELINE else 1

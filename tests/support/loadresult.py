@@ -148,8 +148,8 @@ class Result:
         self.latencies.setdefault(behaviour, []).append(seconds)
 
     def latency(self, percent: float, *behaviours: Behaviour) -> float:
-        """A percentile in seconds (100: the maximum), of all behaviours but STREAM unless some are named."""
-        wanted = behaviours or tuple(b for b in Behaviour if b is not Behaviour.STREAM)
+        """A percentile in seconds (100: the maximum), of these behaviours, or of all that do not take their time."""
+        wanted = behaviours or tuple(b for b in Behaviour if b not in {Behaviour.STREAM, Behaviour.TRICKLE})
         found = sorted(seconds for behaviour in wanted for seconds in self.latencies.get(behaviour, ()))
         return found[max(0, math.ceil(len(found) * percent / 100) - 1)] if found else 0.0
 
@@ -177,7 +177,9 @@ class Result:
             if counts:
                 lines.append(f"  {behaviour.value:<11} {', '.join(counts)}")
         p50, p99, most = (self.latency(p) * 1000 for p in (50, 99, 100))
-        lines.append(f"  latency     p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {most:.1f} ms (without streams)")
+        lines.append(
+            f"  latency     p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {most:.1f} ms (without streams and trickles)"
+        )
         lines.append(f"  idle        {self.closed_idle} connections closed by the server while idle")
         generations = ", ".join(f"{name or '-'}: {seen.answers}" for name, seen in self.generations.items())
         lines.append(f"  generations {generations or 'none'}; {len(self.pids)} processes")

@@ -45,7 +45,7 @@ class Wire(asyncio.Protocol):
         self.port = 0
         """Our own, over TCP."""
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -87,8 +87,9 @@ class Wire(asyncio.Protocol):
     async def change(self) -> None:
         """Waits until more bytes have come or the other side has ended; returns at once when it has."""
         if not self.ended:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)  # one that was cancelled may still be about to end
+            await waiter
 
     def _end(self, how: str) -> None:
         if not self.ended:
@@ -96,8 +97,10 @@ class Wire(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -411,6 +411,12 @@ def test_a_close_before_the_time_that_was_promised_is_no_race() -> None:
     assert not result.count(Outcome.IDLE_CLOSE)
 
 
+def test_an_idle_connection_that_is_closed_before_the_time_that_was_promised_is_noticed() -> None:
+    result, _ = load("close_after_answer", (Behaviour.GET,), race_window=5.0, idle_close_after=3.0)
+    assert result.closed_idle == result.violations > 0
+    assert any("closed after" in failure.detail for failure in result.failures)
+
+
 def test_another_process_on_the_same_connection_is_noticed() -> None:
     result, _ = load("other_process", (Behaviour.ECHO,), one_process=True)
     assert result.count(Outcome.MIXED)

@@ -110,3 +110,15 @@ def test_a_closed_wire_takes_writes_silently() -> None:
     wire.write(b"x")
     wire.write_eof()
     wire.close()
+
+
+def test_everybody_who_waits_is_woken() -> None:
+    async def run() -> None:
+        wire = Wire()
+        waiting = [asyncio.ensure_future(wire.change()) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        wire.data_received(b"x")
+        await waiting[0]
+
+    asyncio.run(run())
