@@ -150,7 +150,7 @@ def test_an_application_is_not_told_of_systemd(begin: Service, site: Path) -> No
 
 
 def test_the_watchdog_is_fed_while_a_worker_answers(begin: Service) -> None:
-    systemd, _ = begin(watchdog=1.0)
+    systemd, _ = begin("--timeout", "0", watchdog=1.0)  # nothing else wakes the arbiter
     first = systemd.wait_for("WATCHDOG=1")
     assert systemd.state == "active"
     feedings = [first] + [systemd.wait_for("WATCHDOG=1") for _ in range(3)]
