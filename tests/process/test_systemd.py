@@ -257,6 +257,46 @@ def test_a_name_that_systemd_did_not_hand_in(begin: Service, two_sockets: Named)
     assert server.wait() == 1
 
 
+# Upgrade
+
+
+def test_an_upgrade_changes_the_main_process_and_nothing_else(begin: Service, two_sockets: Named) -> None:
+    systemd, server = begin("--bind", "systemd:web", port="", watchdog=4.0, sockets=two_sockets)
+    systemd.wait_for_state("active")
+    server.wait_for_ready(1)
+    old, before = systemd.main_pid, server.workers()
+    os.kill(old, signal.SIGUSR2)
+    systemd.wait_for_status("upgrading: process ")
+    systemd.wait_for("MAINPID=")
+    assert systemd.main_pid != old
+    assert systemd.state == "active", "whoever waits for the service need not know"
+    fed = systemd.wait_for("WATCHDOG=1")
+    assert fed.sender == systemd.main_pid
+    assert systemd.status == "Generation 2 serves with 1 of 1 worker"
+    server.wait_for_ends(before)
+    assert server.get(port=port(two_sockets[0]))[1] == "2"
+    systemd.reload()
+    systemd.wait_for_state("reloading")
+    systemd.wait_for_state("active")
+    assert systemd.status == "Generation 3 serves with 1 of 1 worker"
+    assert systemd.ignored == [], "each speaks in its time alone"
+    systemd.stop()
+    systemd.wait_for_state("deactivating")
+    assert server.wait() == 0
+
+
+def test_an_upgrade_that_fails_shows_in_the_status(begin: Service, site: Path) -> None:
+    (site / "palfrey.conf.py").write_text("")
+    systemd, _ = begin(watchdog=4.0)
+    systemd.wait_for_state("active")
+    main_pid = systemd.main_pid
+    (site / "palfrey.conf.py").write_text("timeout = 'soon'\n")
+    os.kill(main_pid, signal.SIGUSR2)
+    systemd.wait_for_status("the last upgrade failed: ")
+    assert systemd.status.startswith("Generation 1 serves with 1 of 1 worker; the last upgrade failed: ")
+    assert systemd.wait_for("WATCHDOG=1").sender == main_pid
+
+
 # Exit statuses, which Restart= and RestartPreventExitStatus= go by
 
 
