@@ -94,6 +94,7 @@ class Upgrade:
                 before.heard = True
         if heritage.channel.closed:
             self._desk.ears.forget(heritage.channel)
+            heritage.channel.close()
             self._desk.roster.predecessor = None
             if before is not None and not before.leaving and not self._desk.roster.ending:
                 self._log.warning("Process %d has gone without handing over; this one is the service now", before.pid)

@@ -237,7 +237,9 @@ class Storm:
     def _left_over(self, account: Account) -> Iterable[str]:
         if account.before is not None and account.after is not None:
             if account.after.descriptors != account.before.descriptors:
-                yield f"the arbiter has not the descriptors it had: {account.before} before, {account.after} after"
+                new, gone = account.after.kinds - account.before.kinds, account.before.kinds - account.after.kinds
+                what = f"{dict(new)} more, {dict(gone)} fewer"
+                yield f"the arbiter has not the descriptors it had: {account.before}, {account.after} now: {what}"
             if account.after.resident - account.before.resident > GROWTH:
                 yield f"the arbiter has grown: {account.before} before, {account.after} after"
 

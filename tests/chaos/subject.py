@@ -13,8 +13,10 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -41,6 +43,8 @@ class Holding:
     """What the arbiter's process holds."""
 
     descriptors: int
+    kinds: Counter[str]
+    """Of the descriptors, where the system shows them."""
     resident: int
     """Bytes of memory in use, shared ones included: what forked children share is not stable."""
 
@@ -111,7 +115,7 @@ class Subject(Server):
 
     def holding(self) -> Holding:
         process = psutil.Process(self.arbiter)
-        return Holding(process.num_fds(), process.memory_info().rss)
+        return Holding(process.num_fds(), descriptor_kinds(process.pid), process.memory_info().rss)
 
     def zombies(self) -> list[int]:
         """Children of the arbiter that have ended and were not waited for."""
@@ -149,6 +153,15 @@ class Subject(Server):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
         return left
+
+
+def descriptor_kinds(pid: int) -> Counter[str]:
+    """How many sockets, pipes and so on a process has open; Linux shows them."""
+    kinds: Counter[str] = Counter()
+    for entry in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            kinds[os.readlink(entry).partition(":[")[0]] += 1
+    return kinds
 
 
 def leftovers(session: int) -> list[int]:
