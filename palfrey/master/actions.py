@@ -85,12 +85,23 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """A generation is in place: `ready` of `target` slots serve with it, the others have failed at least once."""
+    """How a generation stands, now that every slot serves or has failed: `ready` of `target` slots serve with it,
+    `older` ones with what served before. If that is not all of them with it, `cause` completes "... because"."""
 
     pool: str
     generation: int
     ready: int
     target: int
+    older: int = 0
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Workers that serve are not replaced until a reload succeeds, though it would be time to, for this `reason`."""
+
+    pool: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +169,7 @@ Action = (
     | Adopt
     | Refuse
     | Announce
+    | Suspend
     | Halt
     | CloseListeners
     | StartSuccessor

@@ -10,9 +10,10 @@ import platform
 import sys
 
 from palfrey.config.settings import Settings
+from palfrey.master.actions import Announce
 from palfrey.master.bulletin import Bulletin
 from palfrey.master.generations import Generation
-from palfrey.master.records import Departure
+from palfrey.master.records import Departure, Setback
 from palfrey.master.spawn import Child
 from palfrey.observe.logging import LogSetup
 from palfrey.version import __version__
@@ -43,6 +44,13 @@ def parser_name(settings: Settings) -> str:
     return "httptools" if settings.http == "auto" else settings.http
 
 
+_HALTED = (
+    ". The roll-out has halted there: nothing that serves is given up, and the slot is tried again, less and less "
+    "often. Send HUP once what lies on disk is mended, or is again what it was"
+)
+"""After what is wrong with a slot."""
+
+
 class Voice:
     """The log and the service manager; what happens is told to both."""
 
@@ -55,11 +63,19 @@ class Voice:
             self.logs.error.info("%s", line)
         self.bulletin.begins()
 
-    def serves(self, generation: int, ready: int, target: int, main_pid: int | None) -> None:
-        """A generation is in place. `main_pid` when systemd does not know which process is the main one."""
-        text = f"Generation {generation} serves with {ready} of {_workers(target)}"
-        level = "info" if ready == target else "warning"
-        getattr(self.logs.error, level)("%s", text)
+    def serves(self, standing: Announce, main_pid: int | None) -> None:
+        """How a generation stands. `main_pid` when systemd does not know which process is the main one."""
+        text = f"Generation {standing.generation} serves with {standing.ready} of {_workers(standing.target)}"
+        if standing.ready == standing.target:
+            self.logs.error.info("%s", text)
+        else:
+            self.logs.error.warning(
+                "%s%s: %s%s",
+                text,
+                f", and what served before it with {standing.older}" if standing.older else "",
+                standing.cause,
+                _HALTED if standing.older else "; it is tried again, less and less often",
+            )
         self.bulletin.serves(main_pid)
 
     def reloads(self) -> None:
@@ -93,6 +109,13 @@ class Voice:
         )
         self.bulletin.refuses(reason)
 
+    def suspends(self, reason: str) -> None:
+        self.logs.error.warning(
+            "Workers that serve are not replaced until a reload succeeds: the last one was refused, and what lies on "
+            "disk may not serve (%s). Mend it and send HUP",
+            reason,
+        )
+
     def stops(self, signal_name: str, workers: int, *, fast: bool) -> None:
         manner = "they end at once" if fast else "they finish what they have begun"
         self.logs.error.info("Stopping (%s): %s; %s", signal_name, _workers(workers), manner)
@@ -105,8 +128,25 @@ class Voice:
             sys.stderr.write(f"palfrey: {reason}{_below(detail)}\n")
         self.bulletin.stops(reason)
 
-    def failed(self, child: Child, reason: str, detail: str) -> None:
-        self.logs.error.error("%s (%d) cannot serve: %s%s", child.label.capitalize(), child.pid, reason, _below(detail))
+    def failed(self, child: Child, reason: str, detail: str, setback: Setback) -> None:
+        """A worker said why it cannot serve: in full the first time, and after that counted."""
+        again = _again(setback.times)
+        self.logs.error.error(
+            "%s (%d) cannot serve%s: %s; it is tried again %s%s",
+            child.label.capitalize(),
+            child.pid,
+            f" {again}" if again else "",
+            reason,
+            _after(setback.retry_in),
+            "" if again else _below(detail),
+        )
+
+    def cannot_fork(self, label: str, reason: str, setback: Setback) -> None:
+        again = _again(setback.times)
+        row = f" ({again})" if again else ""
+        self.logs.error.error(
+            "%s %s%s; it is tried again %s", label.capitalize(), reason, row, _after(setback.retry_in)
+        )
 
     def departs(self, child: Child, departure: Departure, *, ending: bool) -> None:
         """The exit of a worker: a surprise is an error, what was ordered is news for the curious."""
@@ -114,8 +154,9 @@ class Voice:
         if departure.expected or ending:
             log.debug("%s (%d) %s", name, child.pid, departure.cause)
             return
-        after = f"in {departure.retry_in:.1f} s" if departure.retry_in else "at once"
-        row = f", {departure.failures} failures in a row" if departure.failures > 1 else ""
+        again = _again(departure.times)
+        row = f" {again}" if again else f", {departure.failures} failures in a row" if departure.failures > 1 else ""
+        after = _after(departure.retry_in)
         log.error("%s (%d) %s%s; its slot is filled again %s", name, child.pid, departure.cause, row, after)
 
     def suspects(self, child: Child, reason: str, now: float, *, stopped: bool) -> None:
@@ -147,6 +188,18 @@ def _oldest(child: Child, now: float) -> str:
 
 def _workers(count: int) -> str:
     return "1 worker" if count == 1 else f"{count} workers"
+
+
+def _again(times: int) -> str:
+    """Empty the first time."""
+    if times < 2:
+        return ""
+    ending = "th" if 10 < times % 100 < 20 else {1: "st", 2: "nd", 3: "rd"}.get(times % 10, "th")
+    return f"again, {times}{ending} time in a row"
+
+
+def _after(seconds: float) -> str:
+    return f"in {seconds:.1f} s" if seconds else "at once"
 
 
 def _below(detail: str) -> str:

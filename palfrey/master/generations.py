@@ -128,6 +128,11 @@ class Generations:
             self._candidate = None
             self._close_unwanted()
 
+    def withdraw(self) -> None:
+        """Forget the candidate, if there is one."""
+        if self._candidate is not None:
+            self.refuse(self._candidate)
+
     def forget(self, in_use: set[int]) -> None:
         """Drop generations that no worker belongs to any more."""
         keep = in_use | {self._current, self._candidate}

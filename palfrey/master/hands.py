@@ -31,6 +31,7 @@ from palfrey.master.actions import (
     Spawn,
     StartSuccessor,
     Stop,
+    Suspend,
     TellPredecessor,
 )
 from palfrey.master.desk import Desk
@@ -74,8 +75,9 @@ class Hands:
                 logged_as=generations.current,
             )
         except SpawnError as error:
-            desk.log.error("Worker %d %s; trying again later", action.slot + 1, error)
-            desk.roster.spawn_failed(action, str(error), time.monotonic())
+            setback = desk.roster.spawn_failed(action, str(error), time.monotonic())
+            if setback is not None:
+                desk.voice.cannot_fork(f"worker {action.slot + 1}", str(error), setback)
             return
         self._reports.attend(child)
         desk.roster.spawned(action, child.pid, time.monotonic())
@@ -136,11 +138,14 @@ class Hands:
 
     def _announce(self, action: Announce) -> None:
         desk, house = self._desk, self._desk.house
-        desk.voice.serves(action.generation, action.ready, action.target, house.main_pid)
+        desk.voice.serves(action, house.main_pid)
         if not house.announced:
             house.announced = True
             house.tell_launcher(0, "")
             desk.hook("when_ready", desk.view())
+
+    def _suspend(self, action: Suspend) -> None:
+        self._desk.voice.suspends(action.reason)
 
     # The service's beginning and end
 
@@ -180,6 +185,7 @@ _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
     Adopt: Hands._adopt,
     Refuse: Hands._refuse,
     Announce: Hands._announce,
+    Suspend: Hands._suspend,
     Halt: Hands._halt,
     CloseListeners: Hands._close_listeners,
     StartSuccessor: Hands._start_successor,

@@ -63,11 +63,10 @@ class Orders:
             resolved = desk.load()
             candidate, stay = generations.propose(resolved)
         except PalfreyError as error:
-            desk.voice.refuses(str(error), getattr(error, "detail", ""), generations.current.number)
+            self._refuse(str(error), getattr(error, "detail", ""))
             return
         except Exception as error:
-            reason = f"an error of Palfrey's own, {error!r}"
-            desk.voice.refuses(reason, traceback.format_exc(), generations.current.number)
+            self._refuse(f"an error of Palfrey's own, {error!r}", traceback.format_exc())
             return
         for notice in resolved.notices:
             desk.log.warning("%s", notice.message)
@@ -75,6 +74,13 @@ class Orders:
         call_hook(candidate.settings, "on_reload", desk.view(), log=desk.log)
         desk.voice.tries(candidate.number, stay)
         desk.roster.reload(POOL, candidate.number, candidate.terms)
+
+    def _refuse(self, reason: str, detail: str) -> None:
+        """It did not come to a canary. One that an earlier reload has sent out is called back: it was superseded."""
+        generations = self._desk.house.generations
+        generations.withdraw()
+        self._desk.roster.refused(POOL, reason)
+        self._desk.voice.refuses(reason, detail, generations.current.number)
 
     # Scale
 

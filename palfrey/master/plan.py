@@ -16,9 +16,12 @@ How a reload goes (`palfrey/master/roster.py` takes the events):
 - Once adopted, slot by slot in order, one at a time: a successor is forked beside its predecessor, which retires when
   the successor is ready. Empty slots are filled with the adopted generation at once.
 - A successor that fails at a later slot: the generation stays adopted, that slot keeps its old worker and is tried
-  again with backoff, the slots behind it wait with their old workers.
+  again with backoff, the slots behind it wait with their old workers (docs/decisions/0010-a-halted-roll-out.md).
 - A second reload supersedes the first: an undecided canary and an unfinished successor are told to quit, the new
-  canary decides. If it is refused, the roll-out of the generation adopted before goes on.
+  canary decides.
+- After a refusal, whatever its reason, what lies on disk is not what serves. Until a reload succeeds nobody who serves
+  is replaced, tired or of an older generation, unless a mold keeps the code. Who dies is replaced, since there is
+  nothing to lose: by what the disk has.
 """
 
 from __future__ import annotations
@@ -39,10 +42,11 @@ from palfrey.master.actions import (
     Retire,
     Spawn,
     Stop,
+    Suspend,
     WaitUntil,
 )
 from palfrey.master.overdue import LOST_GRACE, Clock, part_with_the_overdue
-from palfrey.master.records import Candidate, Phase, Pool, Slot, Worker
+from palfrey.master.records import PROVEN, Candidate, Phase, Pool, Slot, Worker
 from palfrey.master.succession import (
     begin_the_upgrade,
     end_the_successor,
@@ -110,7 +114,7 @@ def judge_the_canary(roster: Roster, clock: Clock) -> Iterator[Action]:
             continue
         failure = candidate.failure
         if failure is not None:
-            reason = failure.reason if failure.final else f"its first worker {failure.reason}"
+            reason = failure.of("its first worker")
             yield Refuse(pool.name, candidate.generation, reason, failure.detail)
         elif any(worker.phase is Phase.READY for worker in _of(roster, pool, candidate.generation)):
             yield Adopt(pool.name, candidate.generation)
@@ -150,16 +154,27 @@ def fill(roster: Roster, clock: Clock) -> Iterator[Action]:
     for pool in roster.pools.values():
         if pool.candidate is not None and not any(_of(roster, pool, pool.candidate.generation)):
             yield Spawn(pool.name, 0, pool.candidate.generation)
-        seats = [
-            (slot, _keeper(roster, pool, slot.number, clock), _booting(roster, pool, slot)) for slot in pool.wanted()
-        ]
+        seats = _seats(roster, pool, clock)
         surging = sum(1 for _, keeper, booting in seats if keeper and booting)
         for slot, keeper, booting in seats:
             if keeper is None and not booting and clock.passed(slot.not_before):
                 yield Spawn(pool.name, slot.number, pool.generation)
-        if pool.candidate is None:
+        if pool.candidate is None and not pool.suspended:
             for slot in _to_renew(pool, seats, clock)[: max(0, pool.terms.max_surge - surging)]:
                 yield Spawn(pool.name, slot.number, pool.generation)
+
+
+def tell_of_suspension(roster: Roster, clock: Clock) -> Iterator[Action]:
+    """Once for each refusal, as soon as somebody would have been replaced."""
+    for pool in roster.pools.values():
+        if not pool.suspended or pool.suspension_told or pool.candidate is not None:
+            continue
+        waiting = _to_renew(pool, _seats(roster, pool, clock), clock)
+        if waiting:
+            keeper = _keeper(roster, pool, waiting[0].number, clock)
+            tired = keeper.tired if keeper is not None else None
+            why = tired or f"generation {pool.generation} has not reached it"
+            yield Suspend(pool.name, f"worker {waiting[0].number + 1} would be due: {why}")
 
 
 Seat = tuple[Slot, Worker | None, bool]
@@ -188,18 +203,49 @@ def _to_renew(pool: Pool, seats: list[Seat], clock: Clock) -> list[Slot]:
 
 
 def announce(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """Every slot serves the generation or has failed to at least once, and at least one serves."""
+    """How the generation stands: once every slot serves or has failed, and then whenever a shortfall comes or goes."""
     for pool in roster.pools.values():
-        if pool.announced == pool.generation:
-            continue
-        serving = [
-            slot.number
-            for slot in pool.wanted()
-            if (keeper := _keeper(roster, pool, slot.number, clock)) and keeper.generation == pool.generation
-        ]
-        tried = all(slot.number in serving or slot.failed_generation == pool.generation for slot in pool.wanted())
-        if serving and tried:
-            yield Announce(pool.name, pool.generation, len(serving), pool.target)
+        standing = _standing(roster, pool, clock)
+        if standing is not None and _is_news(standing, pool.announced):
+            yield standing
+
+
+def _standing(roster: Roster, pool: Pool, clock: Clock) -> Announce | None:
+    """None while a slot is on its way, be it the roll-out that goes on or a crash that is made good at once."""
+    keepers = {slot.number: _keeper(roster, pool, slot.number, clock) for slot in pool.wanted()}
+    current = [keeper for keeper in keepers.values() if keeper is not None and keeper.generation == pool.generation]
+    troubled = [slot for slot in pool.wanted() if keepers[slot.number] not in current and _fails(pool, slot)]
+    empty = [slot for slot in pool.wanted() if keepers[slot.number] is None and slot not in troubled]
+    older = len(keepers) - len(current) - sum(1 for keeper in keepers.values() if keeper is None)
+    if empty or (older and not troubled) or (pool.announced is None and not current):
+        return None
+    told = pool.announced
+    lag = pool.target - len(current)
+    if told is not None and told.generation == pool.generation and lag < _lag(told):
+        # It gets better; but a worker that follows several which failed has to show first that it lasts.
+        for keeper in current:
+            if pool.slot(keeper.slot).failures > 1 and not clock.passed((keeper.ready_at or keeper.born) + PROVEN):
+                return None
+    worst = max(troubled, key=lambda slot: slot.failed_at, default=None)
+    cause = worst.last.of(f"worker {worst.number + 1}") if worst is not None and worst.last is not None else ""
+    return Announce(pool.name, pool.generation, len(current), pool.target, older, cause)
+
+
+def _fails(pool: Pool, slot: Slot) -> bool:
+    """It has failed with this generation, and not only in a crash that is made good at once."""
+    return slot.failed_generation == pool.generation and slot.failures > 1
+
+
+def _is_news(standing: Announce, told: Announce | None) -> bool:
+    """What only follows the number of workers that are wanted is not."""
+    if told is None or told.generation != standing.generation:
+        return True
+    return (_lag(told), told.older) != (_lag(standing), standing.older)
+
+
+def _lag(standing: Announce) -> int:
+    """Slots that do not serve with the generation."""
+    return standing.target - standing.ready
 
 
 # Rules while the service ends
@@ -234,6 +280,7 @@ RUNNING: tuple[Rule, ...] = (
     judge_the_canary,
     let_go,
     fill,
+    tell_of_suspension,
     announce,
     hurry_the_successor,
     begin_the_upgrade,
@@ -280,6 +327,10 @@ def _keeper(roster: Roster, pool: Pool, number: int, clock: Clock) -> Worker | N
         if worker.slot == number and worker.phase is Phase.READY and worker.generation <= pool.generation
     ]
     return max(serving, key=lambda w: (w.generation, not _worn(w, clock), w.born, w.pid), default=None)
+
+
+def _seats(roster: Roster, pool: Pool, clock: Clock) -> list[Seat]:
+    return [(slot, _keeper(roster, pool, slot.number, clock), _booting(roster, pool, slot)) for slot in pool.wanted()]
 
 
 def _booting(roster: Roster, pool: Pool, slot: Slot) -> bool:

@@ -21,12 +21,16 @@ import signal
 from dataclasses import dataclass, field
 from enum import Enum
 
+from palfrey.master.actions import Announce
+
 MOLD = -1
 """The slot of a pool's molds: processes that hold the application and fork workers (`palfrey/master/mold.py`)."""
 BACKOFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds until a slot is tried again after its first, second, ... failure in a row: at once after a first crash."""
 JITTER = 0.2
 """Share by which a delay varies, so that slots which died together do not come back together."""
+PROVEN = 5.0
+"""Seconds that a worker has to serve for its slot, after failures in a row, to be said to serve again."""
 STEADY = 60.0
 """Seconds that a worker has to serve for its slot's earlier failures to be forgotten."""
 
@@ -104,6 +108,20 @@ class Failure:
     """Trying again cannot help: the worker itself said that the application cannot be served."""
     hung: bool = False
 
+    def of(self, who: str) -> str:
+        """As a clause. What a worker has said itself stands alone; what was seen of it needs its name."""
+        return self.reason if self.final else f"{who} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """What a failure means for its slot."""
+
+    times: int
+    """How often it has failed for this very reason, in a row."""
+    retry_in: float
+    """Seconds until it is tried again."""
+
 
 @dataclass(slots=True)
 class Worker:
@@ -161,15 +179,27 @@ class Slot:
     failed_generation: int = 0
     """The last generation that failed in it."""
     last: Failure | None = None
+    times: int = 0
+    """How often in a row the reason was that of `last`."""
 
     def blame(self, failure: Failure, generation: int, now: float, chance: random.Random, *, booting: bool) -> None:
         """Count a failure and put the next try off. A failed boot is never retried at once: it would fail again."""
+        again = self.failures > 0 and self.last is not None and self.last.reason == failure.reason
+        self.times = self.times + 1 if again else 1
         self.failures = max(self.failures + 1, 2 if booting else 1)
         delay = BACKOFF[min(self.failures, len(BACKOFF)) - 1]
         self.failed_at = now
         self.not_before = now + delay * chance.uniform(1 - JITTER, 1 + JITTER)
         self.failed_generation = generation
         self.last = failure
+
+    def forgive(self) -> None:
+        """Begin a new row: what failed is not what is to be tried."""
+        self.failures = self.times = 0
+        self.not_before = 0.0
+
+    def setback(self, now: float) -> Setback:
+        return Setback(self.times, max(0.0, self.not_before - now))
 
 
 @dataclass(slots=True)
@@ -192,9 +222,17 @@ class Pool:
     candidate: Candidate | None = None
     served: bool = False
     """Somebody has been ready, ever."""
-    announced: int = 0
-    """The last generation that was announced as being in place."""
+    refused: str = ""
+    """Why the last reload was refused, for as long as none has succeeded."""
+    suspension_told: bool = False
+    announced: Announce | None = None
+    """How it stands, as last announced."""
     slots: dict[int, Slot] = field(default_factory=dict)
+
+    @property
+    def suspended(self) -> bool:
+        """What lies on disk was refused, and a worker would be made of it: nobody who serves is replaced."""
+        return bool(self.refused) and not self.terms.preload
 
     def slot(self, number: int) -> Slot:
         return self.slots.setdefault(number, Slot(number))
@@ -215,11 +253,18 @@ class Departure:
     """Seconds until its slot is filled again (0.0: at once, or the slot has its successor already)."""
     failures: int
     """Of its slot, in a row."""
+    times: int = 1
+    """How many of those, the last ones, had this very cause."""
 
 
-def cause_of(status: int) -> str:
-    """A wait status (os.waitpid) in words: "exited with status 1", "was killed by SIGSEGV"."""
+def cause_of(status: int, *, starved: bool = False) -> str:
+    """A wait status (os.waitpid) in words: "exited with status 1", "was killed by SIGSEGV".
+
+    `starved`: at the same time the kernel has counted a kill for want of memory.
+    """
     code = os.waitstatus_to_exitcode(status)
+    if starved and code == -signal.SIGKILL:
+        return "was killed by SIGKILL for want of memory (the kernel's OOM killer)"
     if code >= 0:
         return f"exited with status {code}"
     try:

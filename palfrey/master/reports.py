@@ -45,8 +45,9 @@ class Reports:
 
     def _failed(self, child: Child, message: Report) -> None:
         reason, detail = str(message.get("reason", "unknown")), str(message.get("detail") or "")
-        if self._desk.roster.failed(child.pid, reason, detail, time.monotonic()):
-            self._desk.voice.failed(child, reason, detail)
+        setback = self._desk.roster.failed(child.pid, reason, detail, time.monotonic())
+        if setback is not None:
+            self._desk.voice.failed(child, reason, detail, setback)
 
     def _tired(self, child: Child, message: Report) -> None:
         reason = str(message.get("reason", "no reason given"))

@@ -31,6 +31,7 @@ from palfrey.master.actions import (
     Spawn,
     StartSuccessor,
     Stop,
+    Suspend,
     TellPredecessor,
     WaitUntil,
 )
@@ -44,6 +45,7 @@ from palfrey.master.records import (
     Failure,
     Phase,
     Pool,
+    Setback,
     Slot,
     Terms,
     Worker,
@@ -92,6 +94,12 @@ class Roster:
         if not self.ending:
             self.pools[pool_name].candidate = Candidate(generation, terms)
 
+    def refused(self, pool_name: str, reason: str) -> None:
+        """A reload came to nothing. One that was being tried before it is given up with it: it was superseded."""
+        pool = self.pools[pool_name]
+        pool.candidate = None
+        pool.refused, pool.suspension_told = reason, False
+
     def stop(self, *, fast: bool) -> None:
         """End the service. A fast stop may follow a graceful one and speeds it up, never the other way round."""
         self.ending = True
@@ -108,15 +116,17 @@ class Roster:
         self.pools[worker.pool].served = True
         return True
 
-    def failed(self, pid: int, reason: str, detail: str, now: float) -> bool:
-        """It cannot serve, said why, and exits. True when nothing else will say so: it is no canary, whose refusal
-        names the reason, nor among the first, where it halts the server."""
+    def failed(self, pid: int, reason: str, detail: str, now: float) -> Setback | None:
+        """It cannot serve, said why, and exits. None when something else will say so: for a canary its refusal, for
+        the first of all the halt of the server."""
         worker = self.workers.get(pid)
         if worker is None or not worker.hear(Event.FAILED, now):
-            return False
+            return None
         self._blame(worker, Failure(reason, detail, final=True), now, booting=True)
         pool = self.pools[worker.pool]
-        return pool.served and worker.generation <= pool.generation
+        if not pool.served or worker.generation > pool.generation:
+            return None
+        return pool.slot(worker.slot).setback(now) if worker.slot < pool.target else Setback(1, 0.0)
 
     def tired(self, pid: int, reason: str, wear: float = 1.0) -> bool:
         """It asks to be replaced and serves until then; `wear` as in `Worker.wear`. It may ask again when it is worse.
@@ -153,12 +163,12 @@ class Roster:
         if worker is not None and worker.lost_at is None:
             worker.lost_at = now
 
-    def exited(self, pid: int, status: int, now: float) -> Departure | None:
-        """It is gone; `status` as from os.waitpid. None for a pid that is not ours."""
+    def exited(self, pid: int, status: int, now: float, *, starved: bool = False) -> Departure | None:
+        """It is gone; `status` and `starved` as for `cause_of`. None for a pid that is not ours."""
         worker = self.workers.get(pid)
         if worker is None:
             return None
-        cause = cause_of(status)
+        cause = cause_of(status, starved=starved)
         expected = worker.phase not in (Phase.BOOTING, Phase.READY)
         if not expected:
             self._blame(worker, Failure(cause), now, booting=worker.phase is Phase.BOOTING)
@@ -167,7 +177,8 @@ class Roster:
         if pool.candidate is not None and pool.candidate.generation == worker.generation:
             expected = True  # the refusal tells of it
         slot = pool.slots.get(worker.slot) or Slot(worker.slot)
-        return Departure(worker, cause, expected, max(0.0, slot.not_before - now), slot.failures)
+        setback = slot.setback(now)
+        return Departure(worker, cause, expected, setback.retry_in, slot.failures, setback.times)
 
     def resumed(self, now: float) -> None:
         """The arbiter was itself stopped for a while (SIGSTOP, a suspended machine), and so, maybe, were the workers:
@@ -184,14 +195,15 @@ class Roster:
         self.workers[pid] = worker
         return worker
 
-    def spawn_failed(self, action: Spawn, reason: str, now: float) -> None:
-        """The fork itself did not succeed. For a canary that is a failure like any other."""
+    def spawn_failed(self, action: Spawn, reason: str, now: float) -> Setback | None:
+        """The fork itself did not succeed. For a canary that is a failure like any other: its refusal tells of it."""
         pool = self.pools[action.pool]
         if pool.candidate is not None and pool.candidate.generation == action.generation:
             pool.candidate.failure = Failure(reason)
-            return
+            return None
         slot = pool.slot(action.slot)
         slot.blame(Failure(reason), action.generation, now, self._chance, booting=True)
+        return slot.setback(now)
 
     def did(self, action: Action, now: float) -> None:
         """An action other than Spawn was carried out, or cannot be and need not be tried again."""
@@ -201,9 +213,11 @@ class Roster:
             case Adopt():
                 self._adopt(self.pools[action.pool])
             case Refuse():
-                self.pools[action.pool].candidate = None
+                self.refused(action.pool, action.reason)
             case Announce():
-                self.pools[action.pool].announced = action.generation
+                self.pools[action.pool].announced = action
+            case Suspend():
+                self.pools[action.pool].suspension_told = True
             case Halt():
                 self.exit_status = action.status
                 self.stop(fast=True)
@@ -252,6 +266,9 @@ class Roster:
         if candidate.terms.workers != pool.terms.workers:  # else the operator's TTIN and TTOU stand
             self._set_target(pool, candidate.terms.workers)
         pool.generation, pool.terms, pool.candidate = candidate.generation, candidate.terms, None
+        pool.refused = ""
+        for slot in pool.slots.values():
+            slot.forgive()
 
     def _set_target(self, pool: Pool, target: int) -> None:
         pool.target = max(1, target)
@@ -269,7 +286,7 @@ class Roster:
             return
         slot = pool.slot(worker.slot)
         if any(_served_steadily(mate, slot, now) for mate in self.workers.values() if _shares_slot(mate, worker)):
-            slot.failures = 0
+            slot.forgive()
         slot.blame(failure, worker.generation, now, self._chance, booting=booting)
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from palfrey import __version__
 from palfrey.config.sources import from_arguments
+from palfrey.master.actions import Announce
 from palfrey.master.announce import Voice, banner, loop_name, parser_name
 from palfrey.master.generations import Generation
-from palfrey.master.records import Departure, Terms, Worker
+from palfrey.master.records import Departure, Setback, Terms, Worker
 
 
 class Logs:
@@ -64,10 +65,14 @@ def test_auto_is_resolved_without_an_import() -> None:
 
 
 def test_serving_is_a_warning_when_somebody_is_missing(voice: Voice, told: list[str], caplog: Any) -> None:
-    voice.serves(2, 3, 4, None)
-    voice.serves(3, 4, 4, 77)
+    voice.serves(Announce("app", 2, 3, 4, cause="worker 2 was killed by SIGSEGV"), None)
+    voice.serves(Announce("app", 3, 4, 4), 77)
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("WARNING", "Generation 2 serves with 3 of 4 workers"),
+        (
+            "WARNING",
+            "Generation 2 serves with 3 of 4 workers: worker 2 was killed by SIGSEGV; it is tried again, less and less "
+            "often",
+        ),
         ("INFO", "Generation 3 serves with 4 of 4 workers"),
     ]
     assert told == ["serves None", "serves 77"]
@@ -99,17 +104,58 @@ def test_giving_up_is_told_on_the_terminal_where_the_log_is_elsewhere(voice: Voi
     assert capsys.readouterr().err == "palfrey: no such module\nTraceback\n"
 
 
+def test_a_halted_roll_out_says_where_it_stands_and_what_to_do(voice: Voice, caplog: Any) -> None:
+    voice.serves(Announce("app", 2, 1, 3, older=2, cause="no database"), None)
+    (record,) = caplog.records
+    assert record.message.startswith(
+        "Generation 2 serves with 1 of 3 workers, and what served before it with 2: no database. The roll-out has"
+    )
+    assert "Send HUP" in record.message
+
+
+CHILD: Any = type("Child", (), {"label": "worker 2", "pid": 9})
+
+
+def test_why_a_worker_cannot_serve_is_told_in_full_once_and_then_counted(voice: Voice, caplog: Any) -> None:
+    for times in (1, 2, 3):
+        voice.failed(CHILD, "no database", "Traceback\nOSError\n", Setback(times, 0.5 * times))
+    assert [record.message for record in caplog.records] == [
+        "Worker 2 (9) cannot serve: no database; it is tried again in 0.5 s\nTraceback\nOSError",
+        "Worker 2 (9) cannot serve again, 2nd time in a row: no database; it is tried again in 1.0 s",
+        "Worker 2 (9) cannot serve again, 3rd time in a row: no database; it is tried again in 1.5 s",
+    ]
+
+
+def test_a_fork_that_fails_is_counted(voice: Voice, caplog: Any) -> None:
+    voice.cannot_fork("worker 2", "could not be forked: no memory", Setback(1, 0.4))
+    voice.cannot_fork("worker 2", "could not be forked: no memory", Setback(12, 30.0))
+    assert [record.message for record in caplog.records] == [
+        "Worker 2 could not be forked: no memory; it is tried again in 0.4 s",
+        "Worker 2 could not be forked: no memory (again, 12th time in a row); it is tried again in 30.0 s",
+    ]
+
+
+def test_a_suspension_says_why_and_what_ends_it(voice: Voice, caplog: Any) -> None:
+    voice.suspends("worker 1 would be due: it has served 3 requests (max_requests)")
+    assert caplog.records[0].message == (
+        "Workers that serve are not replaced until a reload succeeds: the last one was refused, and what lies on disk "
+        "may not serve (worker 1 would be due: it has served 3 requests (max_requests)). Mend it and send HUP"
+    )
+
+
 @pytest.mark.parametrize(
-    ("retry_in", "failures", "said"),
+    ("retry_in", "failures", "times", "said"),
     [
-        (0.0, 1, "Worker 2 (9) was killed by SIGSEGV; its slot is filled again at once"),
-        (2.04, 4, "Worker 2 (9) was killed by SIGSEGV, 4 failures in a row; its slot is filled again in 2.0 s"),
+        (0.0, 1, 1, "Worker 2 (9) was killed by SIGSEGV; its slot is filled again at once"),
+        (2.04, 4, 1, "Worker 2 (9) was killed by SIGSEGV, 4 failures in a row; its slot is filled again in 2.0 s"),
+        (2.04, 4, 3, "Worker 2 (9) was killed by SIGSEGV again, 3rd time in a row; its slot is filled again in 2.0 s"),
     ],
 )
-def test_a_surprising_exit_is_an_error(voice: Voice, caplog: Any, retry_in: float, failures: int, said: str) -> None:
+def test_a_surprising_exit_is_an_error(
+    voice: Voice, caplog: Any, retry_in: float, failures: int, times: int, said: str
+) -> None:
     worker = Worker(9, "app", 1, 1, Terms(1), 0.0)
-    child: Any = type("Child", (), {"label": "worker 2", "pid": 9})
-    voice.departs(child, Departure(worker, "was killed by SIGSEGV", False, retry_in, failures), ending=False)
-    voice.departs(child, Departure(worker, "exited with status 0", True, 0.0, 0), ending=False)
-    voice.departs(child, Departure(worker, "was killed by SIGKILL", False, 0.0, 1), ending=True)
+    voice.departs(CHILD, Departure(worker, "was killed by SIGSEGV", False, retry_in, failures, times), ending=False)
+    voice.departs(CHILD, Departure(worker, "exited with status 0", True, 0.0, 0), ending=False)
+    voice.departs(CHILD, Departure(worker, "was killed by SIGKILL", False, 0.0, 1), ending=True)
     assert [record.message for record in caplog.records if record.levelno > logging.DEBUG] == [said]
