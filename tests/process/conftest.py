@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +11,22 @@ from typing import Any
 
 import pytest
 
+import palfrey
 from tests.support.processes import APP, Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_servers_are_of_this_tree() -> None:
+    """They import what is installed, which may be another tree's (an editable install that was done from there)."""
+    where = subprocess.run(
+        [sys.executable, "-c", "import palfrey; print(palfrey.__file__)"],
+        check=True,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout.strip()
+    assert where == palfrey.__file__, f"`pip install --editable .` again: servers would run {where}"
 
 
 @pytest.fixture
