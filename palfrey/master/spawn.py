@@ -150,6 +150,8 @@ class Spawner:
 
     def _free(self, child: Child) -> None:
         child.channel.close()
+        if child.row.pid:
+            self._scoreboard.fold(child.row)
         child.row.clear()
         self._scoreboard.reach = 1 + max((other.index for other in self.everybody), default=-1)
 
@@ -169,9 +171,11 @@ class Spawner:
             ours, theirs = channel_pair()
         except OSError as error:
             raise SpawnError(f"has no descriptors left: {error.strerror}") from None
+        row = self._scoreboard.row(index)
+        row.pool = self._scoreboard.pool(pool)
         self._scoreboard.reach = max(self._scoreboard.reach, index + 1)
         age = self._age if slot == MOLD else self._age + 1
-        return Child(0, pool, slot, generation.number, age, ours, index, self._scoreboard.row(index)), theirs
+        return Child(0, pool, slot, generation.number, age, ours, index, row), theirs
 
     def _free_row(self) -> int:
         """The lowest free row, so that readers of all rows need not look far."""

@@ -304,6 +304,8 @@ class Worker:
         except Exception:
             log.exception("The end of this worker went wrong")
             return EXIT_ERROR
+        finally:
+            self._row.requests = serving.service.requests  # what it counted outlives it
         return EXIT_OK
 
     def _hook(self, name: str, *args: object) -> None:

@@ -53,6 +53,40 @@ def test_integer_keeps_to_its_bounds(number: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("0", 0),
+        (4096, 4096),
+        ("4096", 4096),
+        ("512m", 512 << 20),
+        ("512M", 512 << 20),
+        (" 1.5 GiB ", 3 << 29),
+        ("64kb", 64 << 10),
+        ("2t", 2 << 40),
+    ],
+)
+def test_size(value: object, expected: int) -> None:
+    assert parsers.size("never").read(value) == expected
+
+
+@pytest.mark.parametrize("value", ["", "m", "1x", "-1", "1 2m", -1, 1.5, True, None, "1e3", "9" * 400, b"1m"])
+def test_size_refuses_what_is_no_size(value: object) -> None:
+    with pytest.raises(ValueError, match=r"must be a size such as 512m or 1.5g, .* \(0: never\)"):
+        parsers.size("never").read(value)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), (" AUTO ", "auto"), ("3", 3), (4, 4)])
+def test_count_or_auto(value: object, expected: object) -> None:
+    assert parsers.count_or_auto(1, 9).read(value) == expected
+
+
+@pytest.mark.parametrize("value", ["0", 10, "many", "", None, 1.0])
+def test_count_or_auto_refuses_the_rest(value: object) -> None:
+    with pytest.raises(ValueError, match="from 1 to 9, or auto"):
+        parsers.count_or_auto(1, 9).read(value)
+
+
+@pytest.mark.parametrize(
     ("value", "expected"), [("none", 0), (" Optional ", 1), ("2", 2), (1, 1), (ssl.CERT_REQUIRED, 2), ("required", 2)]
 )
 def test_numbered(value: object, expected: int) -> None:

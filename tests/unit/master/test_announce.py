@@ -15,6 +15,8 @@ from palfrey.master.actions import Announce
 from palfrey.master.announce import Voice, banner, loop_name, parser_name
 from palfrey.master.generations import Generation
 from palfrey.master.records import Departure, Setback, Terms, Worker
+from palfrey.observe.scoreboard import Scoreboard
+from palfrey.system.cpus import Budget
 
 
 class Logs:
@@ -159,3 +161,46 @@ def test_a_surprising_exit_is_an_error(
     voice.departs(CHILD, Departure(worker, "exited with status 0", True, 0.0, 0), ending=False)
     voice.departs(CHILD, Departure(worker, "was killed by SIGKILL", False, 0.0, 1), ending=True)
     assert [record.message for record in caplog.records if record.levelno > logging.DEBUG] == [said]
+
+
+class TestHangs:
+    """A worker whose loop last turned at 100, as it says."""
+
+    @pytest.fixture
+    def child(self) -> Any:
+        row = Scoreboard(1).row(0)
+        row.heartbeat, row.connections, row.in_flight = 100.0, 5, 2
+        return type("Child", (), {"label": "worker 2", "pid": 9, "row": row})
+
+    def test_the_oldest_request_is_named_as_of_the_last_word(self, voice: Voice, child: Any, caplog: Any) -> None:
+        child.row.oldest, child.row.oldest_since = "GET /caf\u00e9?x='1'".encode(), 98.5
+        voice.suspects(child, "has not answered for 15 s", 115.0, stopped=False)
+        voice.forces(child, "has not answered for 30 s", 130.0, kill=False)
+        voice.forces(child, "did not answer SIGABRT either", 132.0, kill=True)
+        request = r"GET /caf\xc3\xa9?x='1', begun "
+        assert [record.getMessage() for record in caplog.records] == [
+            "Worker 2 (9) has not answered for 15 s: its stacks follow; "
+            f"its oldest request, as of 15.0 s ago: {request}16.5 s ago",
+            "Worker 2 (9) has not answered for 30 s: aborted; "
+            f"its oldest request, as of 30.0 s ago: {request}31.5 s ago",
+            "Worker 2 (9) did not answer SIGABRT either: killed; 5 connections and 2 requests are cut",
+        ]
+
+    def test_none_in_hand(self, voice: Voice, child: Any, caplog: Any) -> None:
+        voice.forces(child, "has not answered for 30 s", 130.0, kill=False)
+        assert caplog.messages[0].endswith("aborted; it had no request in hand as of 30.0 s ago")
+
+    def test_one_that_is_stopped(self, voice: Voice, child: Any, caplog: Any) -> None:
+        child.row.heartbeat = 0.0
+        voice.suspects(child, "has not become ready within 30 s", 130.0, stopped=True)
+        assert caplog.messages == [
+            "Worker 2 (9) has not become ready within 30 s: it is stopped, as by SIGSTOP, and cannot show its stacks; "
+            "it has not served yet"
+        ]
+
+
+def test_the_banner_says_how_many_auto_is_and_why() -> None:
+    made = generation(workers="auto")
+    made.cpus = Budget(3, "3 CPUs by the cgroup's quota of 2.5")
+    assert banner(made)[0].endswith("starting 3 workers (auto: 3 CPUs by the cgroup's quota of 2.5) of main:app")
+    assert made.terms.workers == 3

@@ -137,6 +137,19 @@ def test_rows_are_lowest_first_and_given_back(make: Make, logs: LogSetup) -> Non
     assert spawn(spawner, logs, 2).index == 0
 
 
+def test_what_a_worker_counted_stays_with_its_pool(make: Make, logs: LogSetup) -> None:
+    spawner = make("waits")
+    child, board = spawn(spawner, logs), spawner._scoreboard
+    child.row.pid, child.row.requests = child.pid, 41  # as it does itself, sooner or later
+    pool = board.pool("app")
+    assert (board.total(pool), board.ended(pool)) == (41, 0)
+    child.channel.close()
+    os.waitpid(child.pid, 0)
+    spawner.release(child)
+    assert child.row.requests == 0
+    assert (board.total(pool), board.ended(pool)) == (41, 1)
+
+
 def test_the_arbiters_end_is_closed_in_every_other_child(make: Make, logs: LogSetup) -> None:
     """Else a later child would keep an earlier one from seeing that the arbiter is gone."""
     spawner = make("waits")

@@ -1,10 +1,15 @@
-"""The awaits in which tasks stand."""
+"""The awaits in which tasks stand, and the requests that are in hand."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
+from typing import Any
 
-from palfrey.workers.stacks import waiting
+from palfrey.asgi.exchange import Exchange, Phase
+from palfrey.observe.scoreboard import Scoreboard
+from palfrey.workers.stacks import in_hand, interrupted, note_oldest, oldest_of, waiting
 
 
 async def inner(until: asyncio.Event) -> None:
@@ -45,3 +50,82 @@ def test_of_many_a_few() -> None:
     found = asyncio.run(main())
     assert len(found) == 4
     assert found[-1].startswith("and ")
+
+
+class FakeStream:
+    def __init__(self, *, waits: bool = False) -> None:
+        self.waits = waits
+
+    def waits_for_client(self) -> bool:
+        return self.waits
+
+
+def exchange(started: float, target: str = "/", app: Any = None, *, waits: bool = False) -> Exchange:
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "raw_path": target.encode(),
+        "query_string": b"",
+        "client": ("10.0.0.1", 5),
+    }
+    return Exchange(FakeStream(waits=waits), app, scope, False, started)  # type: ignore[arg-type]
+
+
+class TestInHand:
+    def test_the_oldest_first_and_of_many_a_few(self) -> None:
+        running = {exchange(float(number), f"/{number}") for number in range(20)}
+        lines = in_hand(running, None, 100.0, most=2)
+        assert lines == [
+            'In hand: "GET /0" from 10.0.0.1:5, begun 100.0 s ago',
+            'In hand: "GET /1" from 10.0.0.1:5, begun 99.0 s ago',
+            "In hand: 18 more requests, younger than these",
+        ]
+
+    def test_none(self) -> None:
+        assert in_hand(set(), sys._getframe(), 100.0) == []
+
+    def test_the_one_whose_code_is_interrupted_comes_first(self) -> None:
+        found: list[str] = []
+        running: set[Exchange] = set()
+
+        def deep() -> None:
+            found.extend(in_hand(running, sys._getframe(), 100.0))
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(0)
+            deep()
+            raise asyncio.CancelledError
+
+        running |= {exchange(1.0, "/old"), young := exchange(99.0, "/young", app)}
+
+        async def main() -> None:
+            await young.run(running)
+
+        with contextlib.suppress(AttributeError, asyncio.CancelledError):  # of the stream, which is none
+            asyncio.run(main())
+        assert found == [
+            'Running: "GET /young" from 10.0.0.1:5, begun 1.0 s ago',
+            'In hand: "GET /old" from 10.0.0.1:5, begun 99.0 s ago',
+        ]
+
+    def test_code_of_nobodys(self) -> None:
+        assert interrupted(sys._getframe()) is None
+        assert interrupted(None) is None
+
+
+class TestOldest:
+    def test_of_those_whose_client_waits_for_the_application(self) -> None:
+        background, slow_client = exchange(1.0), exchange(2.0, waits=True)
+        background.phase = Phase.DONE
+        third, fourth = exchange(3.0), exchange(4.0)
+        assert oldest_of({fourth, third}) is third
+        assert oldest_of({fourth, slow_client, third, background}) is third
+        assert oldest_of({slow_client, background}) is None
+        assert oldest_of(set()) is None
+
+    def test_in_the_scoreboard(self) -> None:
+        row = Scoreboard(1).row(0)
+        note_oldest(row, exchange(5.0, "/a?b"))
+        assert (row.oldest_since, row.oldest) == (5.0, b"GET /a?b")
+        note_oldest(row, None)
+        assert (row.oldest_since, row.oldest) == (0.0, b"")

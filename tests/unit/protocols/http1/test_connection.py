@@ -54,6 +54,40 @@ class Gate:
         await respond(send, scope["path"].encode())
 
 
+# Who waits for whom -------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_an_application_that_reads_waits_for_its_client_until_the_content_is_there():
+    driven = Driven(echo)
+    driven.feed(post(4))
+    await driven.until(lambda: driven.service.running)
+    (exchange,) = driven.service.running
+    await driven.until(lambda: exchange.receiving)
+    assert driven.connection.waits_for_client()
+    assert not exchange.unanswered
+    driven.feed(b"body")
+    assert not driven.connection.waits_for_client()
+    await driven.idle()
+
+
+@looped
+async def test_an_application_that_does_not_read_is_itself_waited_for():
+    gate = Gate()
+    driven = Driven(gate.app)
+    driven.feed(post(4))
+    await driven.until(lambda: gate.begun)
+    (exchange,) = driven.service.running
+    assert not driven.connection.waits_for_client()
+    assert exchange.unanswered
+    driven.connection.pause_writing()
+    assert driven.connection.waits_for_client()
+    driven.connection.resume_writing()
+    assert not driven.connection.waits_for_client()
+    gate.open.set()
+    await driven.idle()
+
+
 # Pipelining ---------------------------------------------------------------------------------------------------------
 
 
