@@ -63,7 +63,7 @@ class Clock:
 def part_with_the_overdue(roster: Roster, clock: Clock) -> Iterator[Action]:
     """Each phase has its patience; beyond it the worker is made to go on."""
     for worker in roster.workers.values():
-        overdue = _OVERDUE.get(worker.phase)
+        overdue = (_OVERDUE_MOLD if worker.is_mold else _OVERDUE).get(worker.phase)
         action = overdue(worker, clock, roster.awake_since) if overdue is not None else None
         if action is not None:
             yield action

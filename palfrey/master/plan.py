@@ -48,6 +48,7 @@ from palfrey.master.actions import (
 from palfrey.master.overdue import LOST_GRACE, Clock, part_with_the_overdue
 from palfrey.master.records import PROVEN, Candidate, Phase, Pool, Slot, Worker
 from palfrey.master.succession import (
+from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn
     begin_the_upgrade,
     end_the_successor,
     hand_over,
@@ -90,15 +91,17 @@ def give_up_a_first_start(roster: Roster, clock: Clock) -> Iterator[Action]:
     for pool in roster.pools.values():
         if pool.served:
             continue
-        failures = [(slot, slot.last) for slot in pool.wanted() if slot.last is not None]
-        for _, failure in failures:
-            if failure.final:
-                yield Halt(EXIT_BOOT, failure.reason, failure.detail)
+        wanted, mold = pool.wanted(), pool.mold_slot
+        failed = [slot for slot in (mold, *wanted) if slot is not None and slot.last is not None]
+        for slot in failed:
+            if slot.last is not None and slot.last.final:
+                yield Halt(EXIT_BOOT, slot.last.reason, slot.last.detail)
                 return
-        if len(failures) == pool.target and all(hopeless(slot) for slot, _ in failures):
-            slot, failure = failures[0]
-            tries = "" if failure.hung else f" ({slot.failures - 1} times)"
-            yield Halt(EXIT_BOOT, f"no worker came to serve: worker {slot.number + 1} {failure.reason}{tries}", "")
+        if all(map(hopeless, wanted)) or (mold is not None and hopeless(mold)):
+            slot, failure = failed[0], failed[0].last
+            tries = "" if failure is None or failure.hung else f" ({slot.failures - 1} times)"
+            reason = failure.reason if failure is not None else ""
+            yield Halt(EXIT_BOOT, f"no worker came to serve: {slot.label} {reason}{tries}", "")
             return
 
 
@@ -114,7 +117,7 @@ def judge_the_canary(roster: Roster, clock: Clock) -> Iterator[Action]:
             continue
         failure = candidate.failure
         if failure is not None:
-            reason = failure.of("its first worker")
+            reason = failure.of(f"its {candidate.culprit}")
             yield Refuse(pool.name, candidate.generation, reason, failure.detail)
         elif any(worker.phase is Phase.READY for worker in _of(roster, pool, candidate.generation)):
             yield Adopt(pool.name, candidate.generation)
@@ -152,8 +155,14 @@ def _superfluous(roster: Roster, pool: Pool, worker: Worker, clock: Clock) -> st
 def fill(roster: Roster, clock: Clock) -> Iterator[Action]:
     """The canary first; then every empty slot; then, as far as the surge goes, successors."""
     for pool in roster.pools.values():
-        if pool.candidate is not None and not any(_of(roster, pool, pool.candidate.generation)):
-            yield Spawn(pool.name, 0, pool.candidate.generation)
+        births = expected(roster, pool, clock)
+        if pool.candidate is not None:
+            candidate = pool.candidate.generation
+            there = any(_of(roster, pool, candidate)) or any(birth.generation == candidate for birth in births)
+            if not there and may_spawn(roster, pool, candidate):
+                yield Spawn(pool.name, 0, candidate)
+        if not may_spawn(roster, pool, pool.generation):
+            continue
         seats = _seats(roster, pool, clock)
         surging = sum(1 for _, keeper, booting in seats if keeper and booting)
         for slot, keeper, booting in seats:
@@ -269,8 +278,13 @@ def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def finish(roster: Roster, clock: Clock) -> Iterator[Action]:
-    if not roster.workers and roster.listeners_closed and not others_end(roster, clock):
+    unborn = any(expected(roster, pool, clock) for pool in roster.pools.values())
+    if not roster.workers and not unborn and roster.listeners_closed and not others_end(roster, clock):
         yield Finish(roster.exit_status)
+    for worker in roster.workers.values():
+            yield Kill(worker.pid, "is not waited for")
+
+
 
 
 Rule = Callable[["Roster", Clock], Iterator[Action]]
@@ -294,10 +308,13 @@ ENDING: tuple[Rule, ...] = (
     tell_the_predecessor,
     close_the_listeners,
     tell_the_workers,
+    kill_barren_molds,
     finish,
 )
 
 
+    let_molds_go,
+    cast,
 # Views of the records
 
 
@@ -306,9 +323,10 @@ def _present(roster: Roster, pool: Pool) -> list[Worker]:
     return [
         worker
         for worker in roster.workers.values()
-        if worker.pool == pool.name and worker.phase in (Phase.BOOTING, Phase.READY)
+        if worker.pool == pool.name and not worker.is_mold and worker.phase in (Phase.BOOTING, Phase.READY)
     ]
 
+    kill_barren_molds,
 
 def _of(roster: Roster, pool: Pool, generation: int) -> list[Worker]:
     return [worker for worker in _present(roster, pool) if worker.generation == generation]
@@ -330,7 +348,11 @@ def _keeper(roster: Roster, pool: Pool, number: int, clock: Clock) -> Worker | N
 
 
 def _seats(roster: Roster, pool: Pool, clock: Clock) -> list[Seat]:
-    return [(slot, _keeper(roster, pool, slot.number, clock), _booting(roster, pool, slot)) for slot in pool.wanted()]
+    unborn = {birth.slot for birth in expected(roster, pool, clock) if birth.generation == pool.generation}
+    return [
+        (slot, _keeper(roster, pool, slot.number, clock), slot.number in unborn or _booting(roster, pool, slot))
+        for slot in pool.wanted()
+    ]
 
 
 def _booting(roster: Roster, pool: Pool, slot: Slot) -> bool:

@@ -35,6 +35,11 @@ STEADY = 60.0
 """Seconds that a worker has to serve for its slot's earlier failures to be forgotten."""
 
 
+def place_name(slot: int) -> str:
+    """What the process in that slot is called."""
+    return "mold" if slot == MOLD else f"worker {slot + 1}"
+
+
 class Phase(Enum):
     """Where a worker stands in its life, as far as the arbiter has been told."""
 
@@ -168,6 +173,16 @@ class Worker:
 
 @dataclass(slots=True)
 class Slot:
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A worker that was ordered from a mold and has no pid yet."""
+
+    pool: str
+    slot: int
+    generation: int
+    ordered: float
+
+
     """A place for one serving worker, and the memory of how its workers fared."""
 
     number: int
@@ -181,6 +196,10 @@ class Slot:
     last: Failure | None = None
     times: int = 0
     """How often in a row the reason was that of `last`."""
+
+    @property
+    def label(self) -> str:
+        return place_name(self.number)
 
     def blame(self, failure: Failure, generation: int, now: float, chance: random.Random, *, booting: bool) -> None:
         """Count a failure and put the next try off. A failed boot is never retried at once: it would fail again."""
@@ -214,6 +233,8 @@ class Candidate:
 @dataclass(slots=True)
 class Pool:
     """Workers that are alike. `target` slots, numbered from 0, are to serve `generation`."""
+    culprit: str = "first worker"
+    """Who failed."""
 
     name: str
     generation: int
@@ -244,6 +265,11 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class Departure:
     """What the roster makes of an exit, for the log and the hooks."""
+
+    @property
+    def mold_slot(self) -> Slot | None:
+        """The molds' place, once one has failed."""
+        return self.slots.get(MOLD)
 
     worker: Worker
     cause: str

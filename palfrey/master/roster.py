@@ -40,7 +40,9 @@ from palfrey.master.plan import make_plan
 from palfrey.master.records import (
     STEADY,
     Candidate,
+    MOLD,
     Departure,
+    Birth,
     Event,
     Failure,
     Phase,
@@ -63,6 +65,8 @@ class Roster:
         """By pid, all that have been forked and not yet been reaped."""
         self.ending = False
         self.fast = False
+        self.births: list[Birth] = []
+        """Workers that were ordered from molds and of which nothing has been heard."""
         """The end is to come at once: workers quit instead of draining."""
         self.listeners_closed = False
         self.succession = Succession()
@@ -113,7 +117,8 @@ class Roster:
         if worker is None or not worker.hear(Event.READY, now):
             return False
         worker.ready_at = now
-        self.pools[worker.pool].served = True
+        if not worker.is_mold:
+            self.pools[worker.pool].served = True
         return True
 
     def failed(self, pid: int, reason: str, detail: str, now: float) -> Setback | None:
@@ -196,16 +201,22 @@ class Roster:
         return worker
 
     def spawn_failed(self, action: Spawn, reason: str, now: float) -> Setback | None:
+    def ordered(self, action: Spawn, now: float) -> None:
+        """A mold was told to fork it. `spawned` or `spawn_failed` follows."""
+        self.births.append(Birth(action.pool, action.slot, action.generation, now))
+
         """The fork itself did not succeed. For a canary that is a failure like any other: its refusal tells of it."""
+        self._no_longer_expected(action)
         pool = self.pools[action.pool]
         if pool.candidate is not None and pool.candidate.generation == action.generation:
-            pool.candidate.failure = Failure(reason)
+            self._fail_the_candidate(pool.candidate, Failure(reason), action.slot)
             return None
         slot = pool.slot(action.slot)
         slot.blame(Failure(reason), action.generation, now, self._chance, booting=True)
         return slot.setback(now)
 
     def did(self, action: Action, now: float) -> None:
+        self._no_longer_expected(action)
         """An action other than Spawn was carried out, or cannot be and need not be tried again."""
         match action:
             case Retire() | Stop() | Quit() | Dump() | Abort() | Kill():
@@ -214,6 +225,13 @@ class Roster:
                 self._adopt(self.pools[action.pool])
             case Refuse():
                 self.refused(action.pool, action.reason)
+    def _no_longer_expected(self, action: Spawn) -> None:
+        place = (action.pool, action.slot, action.generation)
+        for birth in self.births:
+            if (birth.pool, birth.slot, birth.generation) == place:
+                self.births.remove(birth)
+                return
+
             case Announce():
                 self.pools[action.pool].announced = action
             case Suspend():
@@ -280,13 +298,18 @@ class Roster:
         if self.ending:
             return
         if pool.candidate is not None and pool.candidate.generation == worker.generation:
-            pool.candidate.failure = pool.candidate.failure or failure
+            self._fail_the_candidate(pool.candidate, failure, worker.slot)
             return
         if worker.generation > pool.generation or worker.slot >= pool.target:
             return
         slot = pool.slot(worker.slot)
         if any(_served_steadily(mate, slot, now) for mate in self.workers.values() if _shares_slot(mate, worker)):
             slot.forgive()
+    def _fail_the_candidate(self, candidate: Candidate, failure: Failure, slot: int) -> None:
+        if candidate.failure is None:
+            candidate.failure = failure
+            candidate.culprit = "mold" if slot == MOLD else "first worker"
+
         slot.blame(failure, worker.generation, now, self._chance, booting=booting)
 
 

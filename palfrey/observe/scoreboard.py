@@ -131,6 +131,10 @@ class Row:
     """In a pool's row: processes whose counters are in it."""
     name = _Text()
     """In a pool's row: whose it is."""
+    admits = _Int(11)
+    """Connections at this moment, as gated accept compares them (`palfrey/workers/gate.py`); 0: it does not accept."""
+    accepted = _Int(12)
+    """Connections taken since the process started."""
 
     def __init__(self, ints: memoryview[int], floats: memoryview[float], text: memoryview[int]) -> None:
         self.ints = ints
@@ -147,7 +151,7 @@ class Scoreboard:
     """`rows` rows and, before them, those that the arbiter alone writes: how far the given-out rows reach, and one for
     each pool with what its dead processes have counted."""
 
-    __slots__ = ("_memory", "_pools", "_rows", "_shared")
+    __slots__ = ("_memory", "_pools", "_rows", "_shared", "_words")
 
     def __init__(self, rows: int = DEFAULT_ROWS) -> None:
         self._memory = mmap.mmap(-1, (1 + POOLS + rows) * WORDS * 8)
@@ -160,6 +164,7 @@ class Scoreboard:
         self._shared = made[0].ints
         self._pools = made[1 : 1 + POOLS]
         self._rows = made[1 + POOLS :]
+        self._words = ints[(1 + POOLS) * WORDS :]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -176,6 +181,19 @@ class Scoreboard:
     @reach.setter
     def reach(self, rows: int) -> None:
         self._shared[0] = rows
+
+    @property
+    def ready(self) -> bool:
+        """The service serves and means to go on: what a load balancer is to be told. Written by the arbiter."""
+        return bool(self._shared[1])
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        self._shared[1] = ready
+
+    def column(self, field: _Int) -> list[int]:
+        """One number of each row that has been given out, by index: the cheapest look at all processes."""
+        return self._words[field.word : self.reach * WORDS : WORDS].tolist()
 
     def live(self) -> Iterator[Row]:
         """The rows that a process owns at the moment."""

@@ -185,8 +185,7 @@ class Service:
     def make_room(self) -> None:
         """There is room for one more connection."""
         if self.on_room is not None:
-            on_room, self.on_room = self.on_room, None
-            on_room()
+            self.on_room()
 
     async def wait_until_empty(self) -> None:
         """Returns when no connection is left. For one waiter."""

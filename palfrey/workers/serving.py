@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from palfrey.system.sockets import Listener
     from palfrey.system.tls import ServerTls
     from palfrey.types import ASGIApp
+    from palfrey.workers.gate import Gate
 
 log = logging.getLogger("palfrey.error")
 
@@ -55,7 +56,9 @@ class Serving:
         tls: ServerTls | None = None,
         on_sweep: Callable[[Serving], None] | None = None,
     ) -> None:
-        """To be made inside the running loop. `on_sweep` is called once a second (heartbeats)."""
+        """To be made inside the running loop. `on_sweep` is called once a second (heartbeats). `gate`: where others
+        share the listeners."""
+        gate: Gate | None = None,
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._lifespan = Lifespan(app, settings.lifespan)
@@ -65,7 +68,7 @@ class Serving:
         self.service = Service(settings, app, self._loop, access, self._lifespan.state, trusted)
         if tls is not None:
             self.service.tls = TlsExtension(tls.context, tls.certificate)
-        self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections)
+        self._acceptor = Acceptor(self.service, listeners, tls, settings.worker_connections, gate)
         self._on_sweep = on_sweep
         self._sweeper: asyncio.TimerHandle | None = None
         self.pause = min(SWEEP, settings.timeout / 4 or SWEEP)
@@ -100,9 +103,7 @@ class Serving:
             self._acceptor.empty(self._settings.backlog)
         self._acceptor.close()
         service.begin_draining()
-        if self._acceptor.adopting:
-            await asyncio.wait(self._acceptor.adopting, timeout=deadline - self._loop.time())
-            self._acceptor.give_up()
+        await self._acceptor.settle(deadline - self._loop.time())
         try:
             await asyncio.wait_for(service.wait_until_empty(), max(0.0, deadline - self._loop.time()))
         except TimeoutError:

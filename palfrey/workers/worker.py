@@ -29,6 +29,7 @@ from palfrey.config.hooks import ServerView, WorkerView, call_hook
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError
 from palfrey.observe.scoreboard import State
 from palfrey.system.dump import dump_on_abort, dump_on_request, write_lines
+from palfrey.workers.gate import Gate
 from palfrey.workers.limits import Limits
 from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
@@ -91,7 +92,8 @@ def main(
     os.environ["PALFREY_GENERATION"] = str(generation)
     os.environ["PALFREY_WORKER"] = str(slot + 1)
     server = ServerView(pid=arbiter_pid, log=log, settings=settings, address=tuple(each.url for each in listeners))
-    worker = Worker(settings, listeners, channel, scoreboard.row(row), logs, tls, server, age, app)
+    gate = Gate(scoreboard, row, listeners)
+    worker = Worker(settings, listeners, channel, scoreboard.row(row), logs, tls, server, age, app, gate)
     loop = make_loop(settings.loop)
     asyncio.set_event_loop(loop)
     try:
@@ -118,6 +120,7 @@ class Worker:
         server: ServerView,
         age: int,
         app: ASGIApp | None,
+        gate: Gate,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
@@ -125,6 +128,7 @@ class Worker:
         self._row = row
         self._logs = logs
         self._tls = tls
+        self._gate = gate
         self._server = server
         self._view = WorkerView(pid=os.getpid(), ppid=server.pid, age=age, log=log, settings=settings)
         self._app = app
@@ -170,7 +174,7 @@ class Worker:
         self._obey_signals(asyncio.get_running_loop())
         self._logs.heed_application()
         self._logs.attach(asyncio.get_running_loop().call_later)
-        serving = Serving(settings, app, self._listeners, self._logs.access, self._tls, self._beat)
+        serving = Serving(settings, app, self._listeners, self._logs.access, self._tls, self._beat, self._gate)
         if self._limits.requests:
             serving.service.on_request = self._count_request
         await serving.start()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from palfrey.observe.scoreboard import POOLS, TEXT, Scoreboard, State
+from palfrey.observe.scoreboard import POOLS, TEXT, Row, Scoreboard, State
 
 
 def test_a_new_board_is_empty() -> None:
@@ -100,3 +100,24 @@ def test_another_process_sees_and_writes() -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     assert board.row(0).requests == 6
+
+
+def test_a_column_is_one_number_of_each_row_within_reach() -> None:
+    board = Scoreboard(4)
+    for index in range(4):
+        board.row(index).admits = 10 + index
+        board.row(index).accepted = index
+    assert board.column(Row.admits) == []
+    board.reach = 3
+    assert board.column(Row.admits) == [10, 11, 12]
+    assert board.column(Row.accepted) == [0, 1, 2]
+
+
+def test_readiness_is_the_services_own() -> None:
+    board = Scoreboard(1)
+    assert not board.ready
+    board.ready = True
+    assert board.ready
+    assert (board.reach, board.row(0).pid) == (0, 0)
+    board.ready = False
+    assert not board.ready

@@ -57,14 +57,17 @@ async def test_a_loop_that_was_blocked_has_not_used_up_anybodys_time():
 
 
 @looped
-async def test_a_connection_that_goes_makes_room_once():
+async def test_each_connection_that_goes_is_told_to_whoever_waits_for_room():
     service = make()
     told = []
     service.make_room()
     service.on_room = lambda: told.append(1)
     service.forget(Connection())
     service.forget(Connection())
-    assert told == [1]
+    assert told == [1, 1]
+    service.on_room = None
+    service.forget(Connection())
+    assert told == [1, 1]
 
 
 @looped

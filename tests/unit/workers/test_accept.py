@@ -6,21 +6,25 @@ import asyncio
 import errno
 import resource
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from palfrey.config.settings import Settings
 from palfrey.observe.access import AccessLog
+from palfrey.observe.scoreboard import Row, Scoreboard
 from palfrey.protocols.service import Service
 from palfrey.system.sockets import Listener, open_listeners, parse_bind
 from palfrey.workers import accept
-from palfrey.workers.accept import BATCH, Acceptor
+from palfrey.workers.accept import BATCH, GROWTH, Acceptor, Watch
+from palfrey.workers.gate import Gate
 from tests.support.inprocess import echo, logged, looped
+
+PATIENCE = 30.0
 
 
 class Scripted:
-    """A listener whose accept() does what the test says, and then what the real one does."""
+    """A listener whose accept() does what the test says, and then what the real one does. It is no real socket."""
 
     def __init__(self, real: Listener) -> None:
         self._real = real
@@ -29,7 +33,7 @@ class Scripted:
         self.url = real.url
         self.sock = self
 
-    family = socket.AF_INET
+    family, type, proto = socket.AF_INET, socket.SOCK_STREAM, 0
 
     def accept(self):
         self.calls += 1
@@ -48,13 +52,14 @@ class Scripted:
 
 
 class Stage:
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, board: Scoreboard | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.service = Service(Settings(), echo, loop, AccessLog.off(), {}, None)
         (real,) = open_listeners([parse_bind("127.0.0.1:0")], 128)
         self.address = real.sock.getsockname()
         self.listener = Scripted(real)
-        self.acceptor = Acceptor(self.service, [self.listener], None, limit)
+        gate = None if board is None else Gate(board, 0, [self.listener])
+        self.acceptor = Acceptor(self.service, [self.listener], None, limit, gate)
         self._clients: list[socket.socket] = []
 
     def connect(self) -> socket.socket:
@@ -70,16 +75,15 @@ class Stage:
         self.acceptor.close()
         for client in self._clients:
             client.close()
-        if self.acceptor.adopting:
-            await asyncio.wait(self.acceptor.adopting)
+        await self.acceptor.settle(PATIENCE)
         for connection in list(self.service.connections):
             connection.cut()
         await self.service.wait_until_empty()
 
 
 @asynccontextmanager
-async def stage(limit: int = 0):
-    made = Stage(limit)
+async def stage(limit: int = 0, board: Scoreboard | None = None):
+    made = Stage(limit, board)
     try:
         yield made
     finally:
@@ -152,8 +156,13 @@ async def test_one_turn_takes_a_bounded_number():
     async with stage() as made:
         for _ in range(3 * BATCH):
             made.connect()
-        made.acceptor._ready(made.listener)
-        assert len(made.acceptor.adopting) == BATCH
+        turns = 0
+        while made.acceptor.adopting < 3 * BATCH:
+            turns += 1
+            before = made.acceptor.adopting
+            made.acceptor._ready(made.acceptor._doors[0])
+            assert 1 <= made.acceptor.adopting - before <= BATCH
+        assert turns > GROWTH
         made.acceptor.start()
         await made.connections(3 * BATCH)
 
@@ -164,7 +173,7 @@ async def test_empty_takes_what_is_queued_and_its_connections_outlive_the_listen
         for _ in range(3 * BATCH):
             made.connect()
         made.acceptor.empty(2 * BATCH)
-        assert len(made.acceptor.adopting) == 2 * BATCH
+        assert made.acceptor.adopting == 2 * BATCH
         made.acceptor.empty(2 * BATCH)
         made.acceptor.close()
         await made.connections(3 * BATCH)
@@ -194,7 +203,7 @@ async def test_it_does_not_start_again_once_closed(monkeypatch):
         (1_000_000, 0, 900_000),
         (256, 0, 192),
         (10, 0, 1),
-        (resource.RLIM_INFINITY, 0, 0),
+        (resource.RLIM_INFINITY, 0, accept.UNLIMITED),
         (resource.RLIM_INFINITY, 7, 7),
     ],
 )
@@ -207,7 +216,8 @@ def test_connections_leave_descriptors_to_the_application(files, asked, room, mo
 async def test_a_handshake_that_fails_makes_room(monkeypatch):
     async with stage(limit=1) as made:
         failing = [True]
-        real = made.acceptor._connect
+        adopter = made.acceptor._adopter
+        real = adopter._connect
 
         async def connect(factory, sock):
             if failing:
@@ -215,8 +225,180 @@ async def test_a_handshake_that_fails_makes_room(monkeypatch):
                 raise OSError("no handshake")
             return await real(factory, sock)
 
-        monkeypatch.setattr(made.acceptor, "_connect", connect)
+        monkeypatch.setattr(adopter, "_connect", connect)
         made.connect()
         made.connect()
         made.acceptor.start()
         await made.connections(1)
+
+
+def two_workers() -> Scoreboard:
+    board = Scoreboard(2)
+    board.reach = 2
+    return board
+
+
+@looped
+async def test_a_worker_shows_what_it_holds_while_it_accepts():
+    board = two_workers()
+    async with stage(board=board) as made:
+        assert board.column(Row.admits) == [0, 0]
+        made.acceptor.start()
+        base = board.column(Row.admits)[0]
+        clients = [made.connect() for _ in range(3)]
+        await made.connections(3)
+        assert board.column(Row.admits)[0] == base + 3
+        assert board.column(Row.accepted) == [3, 0]
+        clients[0].close()
+        await made.connections(2)
+        assert board.column(Row.admits)[0] == base + 2
+        made.acceptor.stop()
+        assert board.column(Row.admits)[0] == 0
+        clients[1].close()
+        await made.connections(1)
+        assert board.column(Row.admits)[0] == 0
+
+
+@looped
+async def test_alone_it_is_told_of_nothing_and_once_there_are_others_of_all():
+    board = two_workers()
+    board.reach = 1
+    async with stage(board=board) as made:
+        made.acceptor.start()
+        made.connect()
+        await made.connections(1)
+        assert made.service.on_room is None
+        board.reach = 2
+        made.connect()
+        await made.connections(2)
+        assert made.service.on_room is not None
+        board.reach = 1
+        made.connect()
+        await made.connections(3)
+        assert made.service.on_room is None
+
+
+@looped
+async def test_others_are_first_but_not_for_long():
+    board = two_workers()
+    async with stage(board=board) as made:
+        made.acceptor.start()
+        made.connect()
+        await made.connections(1)
+        other = Gate(board, 1, [made.listener])
+        other.show(0)
+        with measured(made) as looked:
+            made.connect()
+            await made.connections(2)
+        assert looked == [Watch.YIELDING]
+        # The other one did not take it. It is not waited for again.
+        with measured(made) as looked:
+            made.connect()
+            await made.connections(3)
+        assert looked == []
+        other.took(1, 1)
+        with measured(made) as looked:
+            made.connect()
+            await made.connections(4)
+        assert looked == [Watch.YIELDING]
+
+
+@looped
+async def test_what_others_have_taken_is_not_looked_for_twice():
+    board = two_workers()
+    async with stage(board=board) as made:
+        made.acceptor.start()
+        made.connect()
+        await made.connections(1)
+        other = Gate(board, 1, [made.listener])
+        other.show(0)
+        calls = made.listener.calls
+        with measured(made) as looked:
+            made.connect()
+            while not looked:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            taken, _ = made.listener._real.sock.accept()
+            other.took(1, 1)
+            while not made.acceptor.watching:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        taken.close()
+        assert made.listener.calls == calls + 1
+        assert len(made.service.connections) == 1
+
+
+@looped
+async def test_a_connection_that_goes_ends_the_waiting_for_others(monkeypatch):
+    monkeypatch.setattr(accept, "PATIENCE", 1000)
+    board = two_workers()
+    async with stage(board=board) as made:
+        made.acceptor.start()
+        clients = [made.connect() for _ in range(2)]
+        await made.connections(2)
+        Gate(board, 1, [made.listener]).show(1)
+        with measured(made) as looked:
+            clients.append(made.connect())
+            while not looked:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            clients[0].close()
+            while made.listener.calls < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await made.connections(2)
+        assert made.acceptor.watching
+
+
+@looped
+async def test_a_full_or_exhausted_worker_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(accept, "PAUSE", 0.02)
+    board = two_workers()
+    async with stage(limit=2, board=board) as made:
+        made.acceptor.start()
+        clients = [made.connect() for _ in range(3)]
+        while board.column(Row.admits)[0]:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert len(made.service.connections) + made.acceptor.adopting == 2
+        clients[0].close()
+        while made.listener.calls < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        clients[1].close()
+        await made.connections(1)
+        assert board.column(Row.admits)[0] > 0
+        made.listener.errors = [OSError(errno.EMFILE, "no more")]
+        with logged():
+            made.connect()
+            while made.listener.errors:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert board.column(Row.admits)[0] == 0
+        await made.connections(2)
+
+
+@looped
+async def test_it_may_run_out_of_something_while_others_are_first(monkeypatch):
+    monkeypatch.setattr(accept, "PAUSE", 0.02)
+    board = two_workers()
+    async with stage(board=board) as made:
+        made.acceptor.start()
+        made.connect()
+        await made.connections(1)
+        Gate(board, 1, [made.listener]).show(0)
+        made.listener.errors = [OSError(errno.EMFILE, "no more")]
+        with measured(made) as looked, logged():
+            made.connect()
+            await made.connections(2)
+        assert looked[:2] == [Watch.YIELDING, Watch.PAUSED]
+
+
+@contextmanager
+def measured(made: Stage):
+    """Why the acceptor looked away meanwhile, each time."""
+    looked: list[Watch] = []
+    real = made.acceptor._look_away
+
+    def look_away(why: Watch) -> None:
+        looked.append(why)
+        real(why)
+
+    made.acceptor._look_away = look_away  # type: ignore[method-assign]
+    try:
+        yield looked
+    finally:
+        del made.acceptor._look_away

@@ -46,7 +46,7 @@ async def end(serving: Serving) -> None:
 
 
 def accepts(serving: Serving) -> bool:
-    return serving._acceptor._watching
+    return serving._acceptor.watching
 
 
 @looped
