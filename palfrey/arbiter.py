@@ -21,8 +21,8 @@ from collections.abc import Callable
 from palfrey.config.sources import Resolved
 from palfrey.errors import EXIT_ERROR
 from palfrey.master.actions import Action, Finish, WaitUntil
-from palfrey.master.announce import Voice
 from palfrey.master.desk import POOL, Desk
+from palfrey.master.develop import Development
 from palfrey.master.ears import Chore
 from palfrey.master.hands import Hands
 from palfrey.master.orders import CertificateWatch, Orders
@@ -59,7 +59,8 @@ class Arbiter:
         self._orders = Orders(self._desk, self._upgrade)
         self._reports = Reports(self._desk)
         self._hands = Hands(self._desk, self._reports, self._upgrade)
-        self._chores: list[Chore] = [CertificateWatch(self._desk, self._orders)]
+        self._development = Development(self._desk, self._orders)
+        self._chores: list[Chore] = [CertificateWatch(self._desk, self._orders), self._development]
         self._wake: float | None = 0.0
         self._planned_at = time.monotonic()
         self._count: int | None = None
@@ -80,7 +81,7 @@ class Arbiter:
             self._house.tear_down(self._desk.view)
 
     def _begin(self) -> None:
-        self._desk.voice = Voice(self._house.logs, self._desk.bulletin)
+        self._desk.voice = self._development.voice()
         self._desk.ears.open()
         self._desk.ears.listen(self._house.inbox, lambda: None)  # it wakes; what it holds is taken in every turn
         generation = self._house.generations.current
@@ -135,6 +136,7 @@ class Arbiter:
     def _take_leave(self, child: Child, departure: Departure | None) -> None:
         if departure is not None:
             self._desk.voice.departs(child, departure, ending=self._roster.ending)
+            self._development.took_leave(departure)
         server = self._desk.view()
         self._desk.hook("child_exit", server, worker_view(child, self._house.generations[child.generation], server))
 

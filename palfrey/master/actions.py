@@ -27,6 +27,20 @@ class Retire:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Tell a worker to take nothing new: its successor is about to be ready, and nobody is to meet the old code."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Tell a worker that holds to serve on after all."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Tell a worker that the service ends: empty the accept queue, drain, end."""
 
@@ -161,6 +175,8 @@ class WaitUntil:
 Action = (
     Spawn
     | Retire
+    | Hold
+    | Resume
     | Stop
     | Quit
     | Dump

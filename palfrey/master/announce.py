@@ -78,20 +78,26 @@ class Voice:
             )
         self.bulletin.serves(main_pid)
 
-    def reloads(self) -> None:
-        self.logs.error.info("Reloading")
+    def reloads(self, why: str = "") -> None:
+        self.logs.error.info("Reloading%s", f": {why}" if why else "")
         self.bulletin.reloads()
 
     def tries(self, generation: int, stay: list[str]) -> None:
-        if stay:
-            self.logs.error.warning("Changed, but only a new start applies it: %s", ", ".join(stay))
+        self._says_what_stays(stay)
         self.logs.error.info(
             "Generation %d: trying it in one worker; nothing else changes until that is ready", generation
         )
 
+    def _says_what_stays(self, stay: list[str]) -> None:
+        if stay:
+            self.logs.error.warning("Changed, but only a new start applies it: %s", ", ".join(stay))
+
     def takes_over(self, before: Generation, current: Generation) -> None:
         self.logs.error.info("Generation %d is fit to serve and takes over", current.number)
         self.bulletin.adopts()
+        self._says_where(before, current)
+
+    def _says_where(self, before: Generation, current: Generation) -> None:
         for url in current.urls:
             if url not in before.urls:
                 self.logs.error.info("Listening on %s", url)
@@ -104,7 +110,7 @@ class Voice:
         self.logs.error.error(
             "Reload refused: %s%s\nGeneration %d serves on as before; mend it and send HUP again",
             reason,
-            _below(detail),
+            below(detail),
             serving,
         )
         self.bulletin.refuses(reason)
@@ -123,9 +129,9 @@ class Voice:
 
     def gives_up(self, reason: str, detail: str, *, on_terminal: bool) -> None:
         """The service cannot start. `on_terminal`: the log is somewhere else, so the terminal has to be told too."""
-        self.logs.error.critical("Cannot serve: %s%s", reason, _below(detail))
+        self.logs.error.critical("Cannot serve: %s%s", reason, below(detail))
         if on_terminal and sys.stderr is not None:
-            sys.stderr.write(f"palfrey: {reason}{_below(detail)}\n")
+            sys.stderr.write(f"palfrey: {reason}{below(detail)}\n")
         self.bulletin.stops(reason)
 
     def failed(self, child: Child, reason: str, detail: str, setback: Setback) -> None:
@@ -137,15 +143,15 @@ class Voice:
             child.pid,
             f" {again}" if again else "",
             reason,
-            _after(setback.retry_in),
-            "" if again else _below(detail),
+            _after(setback.retry_in, setback.waits),
+            "" if again else below(detail),
         )
 
     def cannot_fork(self, label: str, reason: str, setback: Setback) -> None:
         again = _again(setback.times)
         row = f" ({again})" if again else ""
         self.logs.error.error(
-            "%s %s%s; it is tried again %s", label.capitalize(), reason, row, _after(setback.retry_in)
+            "%s %s%s; it is tried again %s", label.capitalize(), reason, row, _after(setback.retry_in, setback.waits)
         )
 
     def departs(self, child: Child, departure: Departure, *, ending: bool) -> None:
@@ -156,7 +162,7 @@ class Voice:
             return
         again = _again(departure.times)
         row = f" {again}" if again else f", {departure.failures} failures in a row" if departure.failures > 1 else ""
-        after = _after(departure.retry_in)
+        after = _after(departure.retry_in, departure.waits)
         log.error("%s (%d) %s%s; its slot is filled again %s", name, child.pid, departure.cause, row, after)
 
     def suspects(self, child: Child, reason: str, now: float, *, stopped: bool) -> None:
@@ -198,9 +204,11 @@ def _again(times: int) -> str:
     return f"again, {times}{ending} time in a row"
 
 
-def _after(seconds: float) -> str:
+def _after(seconds: float, waits: bool) -> str:
+    if waits:
+        return "when files have changed"
     return f"in {seconds:.1f} s" if seconds else "at once"
 
 
-def _below(detail: str) -> str:
+def below(detail: str) -> str:
     return "\n" + detail.rstrip("\n") if detail else ""

@@ -209,10 +209,9 @@ class Debounce:
         return taken
 
 
-def named(paths: Sequence[str], directory: str, most: int = 3) -> str:
-    """The files in a few words, as seen from `directory`: "main.py, views.py and 4 more"."""
-    prefix = os.path.join(directory, "")
-    shown = [path.removeprefix(prefix) for path in paths[:most]]
-    more = len(paths) - len(shown)
-    text = ", ".join(shown)
+def named(paths: Sequence[str], count: int, directory: str, most: int = 3) -> str:
+    """The first of `count` files in a few words, as seen from `directory`: "main.py, views.py and 4 more"."""
+    prefix = os.path.join(os.path.realpath(directory), "")
+    text = ", ".join(path.removeprefix(prefix) for path in paths[:most])
+    more = count - len(paths[:most])
     return f"{text} and {more} more" if more else text

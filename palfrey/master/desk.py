@@ -29,6 +29,7 @@ from palfrey.observe.scoreboard import Scoreboard
 from palfrey.system import process, systemd
 from palfrey.system.cpus import budget
 from palfrey.system.invocation import Invocation
+from palfrey.system.terminal import Terminal
 
 POOL = "app"
 """The application's workers: the one pool there is so far."""
@@ -48,6 +49,9 @@ class Desk:
         invocation: Invocation | None = None,
     ) -> None:
         self.load = load
+        self.resolved = resolved
+        """What was last read and found fit to be tried."""
+        self.terminal = Terminal.of() if resolved.settings.reload else None
         self._at_fork: list[Callable[[], None]] = []
         self.house = House(resolved, invocation)
         self.roster = Roster()

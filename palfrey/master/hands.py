@@ -24,9 +24,11 @@ from palfrey.master.actions import (
     EndSuccessor,
     Halt,
     HandOver,
+    Hold,
     Kill,
     Quit,
     Refuse,
+    Resume,
     Retire,
     Spawn,
     StartSuccessor,
@@ -103,6 +105,9 @@ class Hands:
         self._desk.voice.suspects(child, action.reason, time.monotonic(), stopped=dump.is_stopped(child.pid))
         os.kill(child.pid, dump.DUMP)
 
+    def _hold(self, action: Hold | Resume) -> None:
+        self._desk.spawner.children[action.pid].channel.send("hold" if isinstance(action, Hold) else "resume")
+
     def _force(self, action: Abort | Kill) -> None:
         kill = isinstance(action, Kill)
         child = self._desk.spawner.children[action.pid]
@@ -177,6 +182,8 @@ class Hands:
 _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
     Spawn: Hands._spawn,
     Retire: Hands._tell,
+    Hold: Hands._hold,
+    Resume: Hands._hold,
     Stop: Hands._tell,
     Quit: Hands._tell,
     Dump: Hands._dump,

@@ -7,6 +7,8 @@ goes wrong in one leaves the service as it was. Once the service ends, orders th
 from __future__ import annotations
 
 import logging
+import signal
+import time
 import traceback
 
 from palfrey.config.hooks import call_hook
@@ -17,11 +19,16 @@ from palfrey.master.renewal import Renewal
 from palfrey.master.signals import Command
 from palfrey.master.upgrade import Upgrade
 
+ECHO = 0.3
+"""Seconds within which a second SIGINT is the first one's echo: the terminal sends one to the whole group, and npm and
+make pass theirs on."""
+
 
 class Orders:
     def __init__(self, desk: Desk, upgrade: Upgrade) -> None:
         self._desk = desk
         self._upgrade = upgrade
+        self._quit_at: float | None = None
 
     def obey(self, command: Command) -> None:
         self._desk.log.debug("Received %s", command.name)
@@ -33,6 +40,12 @@ class Orders:
         self._stop(command, fast=False)
 
     def on_quit(self, command: Command) -> None:
+        """At once; told so again, without waiting for anybody."""
+        now = time.monotonic()
+        if self._quit_at is None:
+            self._quit_at = now
+        elif now - self._quit_at > ECHO and command.signum == signal.SIGINT:
+            self._desk.roster.hurry()
         self._stop(command, fast=True)
 
     def _stop(self, command: Command, *, fast: bool) -> None:
@@ -48,20 +61,24 @@ class Orders:
     # Reload
 
     def on_reload(self, command: Command) -> None:
-        if not self._upgrade.come_back():
+        """But a developer's server ends with its terminal, whose end sends the same signal."""
+        if self._desk.terminal is not None and self._desk.terminal.is_gone():
+            self._stop(command, fast=True)
+        elif not self._upgrade.come_back():
             self.reload()
 
-    def reload(self) -> None:
-        """Read everything anew and let a canary try it; or say why not."""
+    def reload(self, why: str = "") -> None:
+        """Read everything anew and let a canary try it; or say why not. `why` is for the log."""
         desk = self._desk
         if desk.roster.ending or self._upgrade.refuse_reload():
             return
-        desk.voice.reloads()
+        desk.voice.reloads(why)
         generations = desk.house.generations
         try:
             desk.house.change_directory()
             resolved = desk.load()
             candidate, stay = generations.propose(resolved)
+            desk.resolved = resolved
         except PalfreyError as error:
             self._refuse(str(error), getattr(error, "detail", ""))
             return

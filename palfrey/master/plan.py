@@ -37,18 +37,21 @@ from palfrey.master.actions import (
     CloseListeners,
     Finish,
     Halt,
+    Hold,
+    Kill,
     Quit,
     Refuse,
+    Resume,
     Retire,
     Spawn,
     Stop,
     Suspend,
     WaitUntil,
 )
+from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn
 from palfrey.master.overdue import LOST_GRACE, Clock, part_with_the_overdue
 from palfrey.master.records import PROVEN, Candidate, Phase, Pool, Slot, Worker
 from palfrey.master.succession import (
-from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn
     begin_the_upgrade,
     end_the_successor,
     hand_over,
@@ -89,7 +92,7 @@ def _rules(roster: Roster) -> tuple[Rule, ...]:
 def give_up_a_first_start(roster: Roster, clock: Clock) -> Iterator[Action]:
     """Until somebody was ready, an application that cannot be served ends the server, and so does endless dying."""
     for pool in roster.pools.values():
-        if pool.served:
+        if pool.served or pool.terms.develop:
             continue
         wanted, mold = pool.wanted(), pool.mold_slot
         failed = [slot for slot in (mold, *wanted) if slot is not None and slot.last is not None]
@@ -121,6 +124,18 @@ def judge_the_canary(roster: Roster, clock: Clock) -> Iterator[Action]:
             yield Refuse(pool.name, candidate.generation, reason, failure.detail)
         elif any(worker.phase is Phase.READY for worker in _of(roster, pool, candidate.generation)):
             yield Adopt(pool.name, candidate.generation)
+
+
+def hold_back(roster: Roster, clock: Clock) -> Iterator[Action]:
+    """In development nobody is to meet code that was changed since: its workers take nothing new while its successor
+    gets ready, and serve on if that is refused."""
+    for pool in roster.pools.values():
+        if not pool.terms.develop:
+            continue
+        newest = pool.candidate.generation if pool.candidate is not None else pool.generation
+        for worker in _present(roster, pool):
+            if worker.phase is Phase.READY and worker.held != (worker.generation < newest):
+                yield Resume(worker.pid) if worker.held else Hold(worker.pid)
 
 
 def let_go(roster: Roster, clock: Clock) -> Iterator[Action]:
@@ -166,7 +181,7 @@ def fill(roster: Roster, clock: Clock) -> Iterator[Action]:
         seats = _seats(roster, pool, clock)
         surging = sum(1 for _, keeper, booting in seats if keeper and booting)
         for slot, keeper, booting in seats:
-            if keeper is None and not booting and clock.passed(slot.not_before):
+            if keeper is None and not booting and not slot.waits and clock.passed(slot.not_before):
                 yield Spawn(pool.name, slot.number, pool.generation)
         if pool.candidate is None and not pool.suspended:
             for slot in _to_renew(pool, seats, clock)[: max(0, pool.terms.max_surge - surging)]:
@@ -265,6 +280,13 @@ def close_the_listeners(roster: Roster, clock: Clock) -> Iterator[Action]:
         yield CloseListeners()
 
 
+def wait_no_longer(roster: Roster, clock: Clock) -> Iterator[Action]:
+    """For whoever was told twice."""
+    for worker in roster.workers.values():
+        if roster.impatient and worker.phase is not Phase.KILLED:
+            yield Kill(worker.pid, "is not waited for")
+
+
 def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
     """Also those that drain already: the last one to close a listener has to know that it may be the last. Who boots
     has nothing to finish."""
@@ -281,18 +303,18 @@ def finish(roster: Roster, clock: Clock) -> Iterator[Action]:
     unborn = any(expected(roster, pool, clock) for pool in roster.pools.values())
     if not roster.workers and not unborn and roster.listeners_closed and not others_end(roster, clock):
         yield Finish(roster.exit_status)
-    for worker in roster.workers.values():
-            yield Kill(worker.pid, "is not waited for")
-
-
 
 
 Rule = Callable[["Roster", Clock], Iterator[Action]]
 RUNNING: tuple[Rule, ...] = (
     part_with_the_overdue,
+    kill_barren_molds,
     give_up_a_first_start,
     judge_the_canary,
+    hold_back,
     let_go,
+    let_molds_go,
+    cast,
     fill,
     tell_of_suspension,
     announce,
@@ -302,19 +324,18 @@ RUNNING: tuple[Rule, ...] = (
 )
 RETIRED: tuple[Rule, ...] = (part_with_the_overdue, hurry_the_successor, retire_all, leave)
 ENDING: tuple[Rule, ...] = (
+    wait_no_longer,
     part_with_the_overdue,
+    kill_barren_molds,
     hurry_the_successor,
     end_the_successor,
     tell_the_predecessor,
     close_the_listeners,
     tell_the_workers,
-    kill_barren_molds,
     finish,
 )
 
 
-    let_molds_go,
-    cast,
 # Views of the records
 
 
@@ -326,7 +347,6 @@ def _present(roster: Roster, pool: Pool) -> list[Worker]:
         if worker.pool == pool.name and not worker.is_mold and worker.phase in (Phase.BOOTING, Phase.READY)
     ]
 
-    kill_barren_molds,
 
 def _of(roster: Roster, pool: Pool, generation: int) -> list[Worker]:
     return [worker for worker in _present(roster, pool) if worker.generation == generation]

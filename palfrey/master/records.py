@@ -126,6 +126,8 @@ class Setback:
     """How often it has failed for this very reason, in a row."""
     retry_in: float
     """Seconds until it is tried again."""
+    waits: bool = False
+    """As `Slot.waits`."""
 
 
 @dataclass(slots=True)
@@ -194,6 +196,8 @@ class Birth:
     failed_generation: int = 0
     """The last generation that failed in it."""
     last: Failure | None = None
+    waits: bool = False
+    """The next try waits for a reload, not for a time: in development, what could not boot has to be changed first."""
     times: int = 0
     """How often in a row the reason was that of `last`."""
 
@@ -216,9 +220,10 @@ class Birth:
         """Begin a new row: what failed is not what is to be tried."""
         self.failures = self.times = 0
         self.not_before = 0.0
+        self.waits = False
 
     def setback(self, now: float) -> Setback:
-        return Setback(self.times, max(0.0, self.not_before - now))
+        return Setback(self.times, max(0.0, self.not_before - now), self.waits)
 
 
 @dataclass(slots=True)
@@ -281,6 +286,8 @@ class Departure:
     """Of its slot, in a row."""
     times: int = 1
     """How many of those, the last ones, had this very cause."""
+    waits: bool = False
+    """As `Slot.waits`."""
 
 
 def cause_of(status: int, *, starved: bool = False) -> str:

@@ -24,9 +24,11 @@ from palfrey.master.actions import (
     Finish,
     Halt,
     HandOver,
+    Hold,
     Kill,
     Quit,
     Refuse,
+    Resume,
     Retire,
     Spawn,
     StartSuccessor,
@@ -68,6 +70,8 @@ class Roster:
         self.births: list[Birth] = []
         """Workers that were ordered from molds and of which nothing has been heard."""
         """The end is to come at once: workers quit instead of draining."""
+        self.impatient = False
+        """Whoever asked for that asked again: nobody is waited for."""
         self.listeners_closed = False
         self.succession = Succession()
         self.predecessor: Predecessor | None = None
@@ -109,6 +113,11 @@ class Roster:
         self.ending = True
         self.fast = self.fast or fast
 
+    def hurry(self) -> None:
+        """End the service without waiting for any worker."""
+        self.stop(fast=True)
+        self.impatient = True
+
     # What the workers report
 
     def ready(self, pid: int, now: float) -> bool:
@@ -129,7 +138,7 @@ class Roster:
             return None
         self._blame(worker, Failure(reason, detail, final=True), now, booting=True)
         pool = self.pools[worker.pool]
-        if not pool.served or worker.generation > pool.generation:
+        if not (pool.served or pool.terms.develop) or worker.generation > pool.generation:
             return None
         return pool.slot(worker.slot).setback(now) if worker.slot < pool.target else Setback(1, 0.0)
 
@@ -183,7 +192,7 @@ class Roster:
             expected = True  # the refusal tells of it
         slot = pool.slots.get(worker.slot) or Slot(worker.slot)
         setback = slot.setback(now)
-        return Departure(worker, cause, expected, setback.retry_in, slot.failures, setback.times)
+        return Departure(worker, cause, expected, setback.retry_in, slot.failures, setback.times, slot.waits)
 
     def resumed(self, now: float) -> None:
         """The arbiter was itself stopped for a while (SIGSTOP, a suspended machine), and so, maybe, were the workers:
@@ -223,6 +232,9 @@ class Roster:
                 self._told(action, now)
             case Adopt():
                 self._adopt(self.pools[action.pool])
+            case Hold() | Resume():
+                if (held := self.workers.get(action.pid)) is not None:
+                    held.held = isinstance(action, Hold)
             case Refuse():
                 self.refused(action.pool, action.reason)
     def _no_longer_expected(self, action: Spawn) -> None:
@@ -311,6 +323,7 @@ class Roster:
             candidate.culprit = "mold" if slot == MOLD else "first worker"
 
         slot.blame(failure, worker.generation, now, self._chance, booting=booting)
+        slot.waits = booting and pool.terms.develop
 
 
 def _shares_slot(one: Worker, other: Worker) -> bool:

@@ -44,6 +44,9 @@ class Connection(Protocol):
     def expire(self) -> None:
         """The deadline has passed: do what this phase of the connection calls for."""
 
+    def part(self) -> None:
+        """Closes it, in order, if it has nothing in hand. Otherwise the drain closes it after its response."""
+
     def cut(self) -> str | None:
         """Drops the connection at once. Returns what was cut short, in a few words, or None if it was idle."""
 
@@ -174,6 +177,11 @@ class Service:
         """From now on every response is its connection's last."""
         self.draining = True
         self.persistent = False
+
+    def end_draining(self) -> None:
+        """Connections may go on again after their responses."""
+        self.draining = False
+        self.persistent = self.keep_alive > 0
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone. May be told more than once."""

@@ -40,6 +40,8 @@ SHUTDOWN_FLOOR = 3.0
 fast one. With CANCEL_GRACE it stays below what the arbiter waits beyond its workers' own deadlines."""
 CANCEL_GRACE = 1.0
 """Seconds that the application's cancelled requests have to end."""
+ON_ITS_WAY = 0.05
+"""Seconds in which a request that was just being sent arrives; new code needs longer to get ready."""
 NAMED_CUTS = 10
 """Cut requests that are named in the log one by one; of more, only the number is said."""
 
@@ -74,6 +76,7 @@ class Serving:
         self.pause = min(SWEEP, settings.timeout / 4 or SWEEP)
         """Seconds between two sweeps."""
         self._deadline = 0.0
+        self._parting: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Lifespan startup, then accepting. Raises LifespanError, with nothing left running."""
@@ -90,6 +93,27 @@ class Serving:
         self.service.tick(self.pause)
         if self._on_sweep is not None:
             self._on_sweep(self)
+
+    def hold(self) -> None:
+        """Takes nothing new until `resume`: connections wait in the listeners' queues, those with a request in hand are
+        closed after its response, and idle ones after a moment in which what is on its way to them may come."""
+        self._acceptor.stop()
+        self.service.begin_draining()
+        if self._parting is None:
+            self._parting = self._loop.call_later(ON_ITS_WAY, self._part)
+
+    def _part(self) -> None:
+        self._parting = None
+        for connection in list(self.service.connections):
+            connection.part()
+
+    def resume(self) -> None:
+        """Serves on."""
+        if self._parting is not None:
+            self._parting.cancel()
+            self._parting = None
+        self.service.end_draining()
+        self._acceptor.start()
 
     async def drain(self, last: bool) -> None:
         """Stops accepting and returns when all connections are done, or cut after `graceful_timeout`.

@@ -263,6 +263,8 @@ class Worker:
             kind = message["kind"]
             if kind == "reopen":
                 self._logs.reopen()
+            elif kind in ("hold", "resume"):
+                self._hold(kind == "hold")
             else:
                 self._take(Order(kind))
         if self._channel.closed:
@@ -271,10 +273,16 @@ class Worker:
                 log.warning("The arbiter is gone: finishing what is in hand and exiting")
                 self._take(Order.STOP)
 
+    def _hold(self, hold: bool) -> None:
+        """In development: new code is getting ready, or it was no good."""
+        if self._serving is not None and self._order is None:
+            self._serving.hold() if hold else self._serving.resume()
+
     def _take(self, order: Order) -> None:
         """An order. QUIT overrides what came before it; nothing else does."""
         if self._order is not None and order is not Order.QUIT:
             return
+        self._row.heartbeat = time.monotonic()  # it was heard
         if order is Order.QUIT and self._order is not Order.QUIT:
             self._hook("worker_int", self._view)
         self._order = order

@@ -360,6 +360,10 @@ class Http1Connection(Inbound):
         elif not self._was_stalled(service.keep_alive):
             self._close()
 
+    def part(self) -> None:
+        if self.phase is HEAD and not self._pending:
+            self._close()
+
     def cut(self) -> str | None:
         exchange = self.exchange
         busy = None
