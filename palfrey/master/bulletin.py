@@ -87,9 +87,11 @@ class Bulletin:
         self._say_now(systemd.status_state("Starting"))
 
     def serves(self, main_pid: int | None = None) -> None:
-        """A generation is in place. `main_pid` when systemd does not know which process is the main one."""
+        """It was announced how a generation stands: in place, short of somebody, or not any more. `main_pid` when
+        systemd does not know which process is the main one."""
         self._main_pid = main_pid
-        self._is_ready()
+        if self.stage is not Stage.SERVING or main_pid is not None:
+            self._is_ready()
 
     def reloads(self) -> None:
         self._move(Stage.RELOADING)
@@ -99,6 +101,8 @@ class Bulletin:
     def adopts(self) -> None:
         """The reload has brought a generation that is fit; it is not in place everywhere yet."""
         self.refusal = ""
+        if self.stage is Stage.RELOADING:
+            self._ready_owed = False
 
     def refuses(self, reason: str) -> None:
         """The reload came to nothing."""
@@ -124,7 +128,7 @@ class Bulletin:
         self._say_now(systemd.stopping_state(why or "Stopping"))
 
     def _is_ready(self) -> None:
-        self._move(Stage.SERVING)
+        """In a reload it is said once no canary is waited for: it may be the old generation that was announced."""
         self._ready_owed = True
 
     def _move(self, stage: Stage) -> None:
@@ -139,17 +143,20 @@ class Bulletin:
         self.due = None
         if not self._heard or self.silent:
             return
+        if self._ready_owed and not any(pool.candidate for pool in roster.pools.values()):
+            self._move(Stage.SERVING)
+        ready = self._ready_owed and self.stage is Stage.SERVING
         status = self._last_words or describe(roster, self.stage, self.refusal, self.upgrade)
         told = status != self._said
         lines = [
-            systemd.ready_state(main_pid=self._main_pid) if self._ready_owed else "",
-            systemd.status_state(status) if told or self._ready_owed else "",
+            systemd.ready_state(main_pid=self._main_pid) if ready else "",
+            systemd.status_state(status) if told or ready else "",
             systemd.alive_state() if self._feeds(roster, now, log) else "",
             systemd.extend_state(EXTEND_BY) if self._extends(roster, now) else "",
         ]
         text = "\n".join(filter(None, lines))
         if not text or self._say_now(text):
-            self._ready_owed, self._said = False, status
+            self._ready_owed, self._said = self._ready_owed and not ready, status
         elif self._tries:
             self._tries -= 1
             self._feed_at = now if self._feed_at is not None else None
@@ -222,24 +229,30 @@ def any_healthy(roster: Roster, since: float) -> bool:
     return any(
         max(worker.heartbeat, worker.ready_at or 0.0) >= since
         for worker in roster.workers.values()
-        if worker.phase is Phase.READY
+        if worker.phase is Phase.READY and not worker.is_mold
     )
 
 
 def describe(roster: Roster, stage: Stage, refusal: str = "", upgrade: str = "") -> str:
     """The service in one line, for `systemctl status`."""
     if roster.ending:
-        return f"Stopping: {_workers(len(roster.workers))} left"
+        return f"Stopping: {_workers(sum(not worker.is_mold for worker in roster.workers.values()))} left"
     parts = [_pool(roster, pool, stage) for pool in roster.pools.values()]
     if refusal:
         parts.append(f"the last reload was refused: {refusal}")
+    if any(pool.suspended and pool.suspension_told for pool in roster.pools.values()):
+        parts.append("nobody who serves is replaced until one succeeds")
     if upgrade:
         parts.append(upgrade)
     return "; ".join(parts)
 
 
 def _pool(roster: Roster, pool: Pool, stage: Stage) -> str:
-    serving = [worker for worker in roster.workers.values() if worker.phase is Phase.READY and worker.pool == pool.name]
+    serving = [
+        worker
+        for worker in roster.workers.values()
+        if worker.phase is Phase.READY and worker.pool == pool.name and not worker.is_mold
+    ]
     current = {worker.slot for worker in serving if worker.generation == pool.generation and worker.slot < pool.target}
     older = {worker.slot for worker in serving if worker.generation < pool.generation and worker.slot < pool.target}
     count = f"{len(current)} of {_workers(pool.target)}"
@@ -252,7 +265,7 @@ def _pool(roster: Roster, pool: Pool, stage: Stage) -> str:
     for slot in pool.wanted():
         if slot.number not in current | older and slot.last is not None:
             row = f" ({slot.failures} failures in a row)" if slot.failures > 2 else ""
-            text += f"; worker {slot.number + 1} {slot.last.reason}{row}"
+            text += f"; {slot.last.of(f'worker {slot.number + 1}')}{row}"
             break
     if pool.candidate is not None:
         text += f"; generation {pool.candidate.generation} is tried"

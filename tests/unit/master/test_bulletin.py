@@ -118,6 +118,28 @@ def test_a_second_reload_puts_off_what_the_first_would_have_said() -> None:
     assert "READY=1" not in systemd.hear()
 
 
+def test_what_is_announced_of_the_old_generation_does_not_end_a_reload() -> None:
+    systemd = manager()
+    systemd.serve()
+    systemd.bulletin.reloads()
+    systemd.world.reload()
+    systemd.bulletin.serves()
+    assert "READY=1" not in systemd.hear()
+    systemd.world.ready(103)
+    systemd.bulletin.adopts()
+    assert "READY=1" not in systemd.hear()
+    systemd.world.ready(104)
+    systemd.bulletin.serves()
+    assert "READY=1" in systemd.hear()
+
+
+def test_a_shortfall_is_no_new_readiness() -> None:
+    systemd = manager()
+    systemd.serve()
+    systemd.bulletin.serves()
+    assert systemd.hear() == []
+
+
 def test_a_stop_counts_down() -> None:
     systemd = manager()
     systemd.serve()
@@ -160,6 +182,20 @@ def test_a_shortfall_names_the_worker_and_the_cause() -> None:
         world.wait(60)
         world.exit(max(world.roster.workers), sig=11)
     assert describe(world.roster, Stage.SERVING).endswith("worker 2 was killed by SIGSEGV (4 failures in a row)")
+
+
+def test_a_suspension_is_told_while_it_lasts() -> None:
+    world = World(1)
+    world.settle()
+    world.ready(101)
+    world.roster.refused("app", "a slip")
+    world.roster.tired(101, "max_requests")
+    world.settle()
+    said = describe(world.roster, Stage.SERVING, "a slip")
+    assert said.endswith("; the last reload was refused: a slip; nobody who serves is replaced until one succeeds")
+    world.reload()
+    world.ready(102)
+    assert "replaced" not in describe(world.roster, Stage.SERVING)
 
 
 def test_an_upgrade_is_told_last() -> None:
