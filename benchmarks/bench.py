@@ -1,6 +1,7 @@
 """`scripts/bench`: measures Palfrey against other servers, and renders what was measured.
 
     scripts/bench hello tls               two scenarios, printed
+    scripts/bench idle                    memory of idle connections
     scripts/bench all --rounds 5          every scenario, kept as JSON in benchmarks/results
     scripts/bench report [FILE ...]       docs/benchmarks.md and its figures from the newest run of each Python
 
@@ -14,7 +15,7 @@ import datetime
 import tempfile
 from pathlib import Path
 
-from benchmarks import load
+from benchmarks import idle_memory, load
 from benchmarks.cores import choose
 from benchmarks.figures import figure, ratio, servers_of
 from benchmarks.machine import machine, python_series, versions
@@ -24,12 +25,15 @@ from benchmarks.running import Plan, measure
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import CONTESTANTS, installed
 
+IDLE = "idle"
+"""Not a scenario of requests: see idle_memory.py."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    what = ", ".join(SCENARIOS)
+    what = ", ".join([*SCENARIOS, IDLE])
     parser.add_argument("what", nargs="*", default=["hello"], help=f"all, report, or scenarios of: {what}")
     parser.add_argument("--rounds", type=int, default=5, help="rounds for each server (default 5)")
     parser.add_argument("--seconds", type=int, default=3, help="seconds of load in a round (default 3)")
@@ -41,8 +45,8 @@ def main() -> None:
     if options.what[0] == "report":
         _report([Path(each) for each in options.what[1:]])
         return
-    names = list(SCENARIOS) if options.what == ["all"] else options.what
-    unknown = [name for name in names if name not in SCENARIOS]
+    names = [*SCENARIOS, IDLE] if options.what == ["all"] else options.what
+    unknown = [name for name in names if name not in SCENARIOS and name != IDLE]
     if unknown:
         parser.error(f"no such scenario: {', '.join(unknown)}; there are {what}")
     _measure(options, names)
@@ -83,12 +87,26 @@ def _measure(options: argparse.Namespace, names: list[str]) -> None:
 
     with tempfile.TemporaryDirectory(prefix="palfrey-bench-") as folder:
         for name in names:
+            if name == IDLE:
+                _measure_idle(run, wanted)
+                continue
             scenario = SCENARIOS[name]
             print(f"\n{scenario.title}")
             measure(scenario, [each for each in scenario.contestants if each in wanted], plan, Path(folder), report)
             _conclude(run, name)
     if keep is not None:
+        run.save(keep)
         print(f"\nkept in {keep}")
+
+
+def _measure_idle(run: Run, wanted: list[str]) -> None:
+    print("\nmemory of an idle keep-alive connection")
+    idle_memory.allow_files(2 * idle_memory.CONNECTIONS)
+    for name in (name for name in idle_memory.SERVERS if name in wanted):
+        for kind in ("plain", "tls"):
+            grown = idle_memory.measure(name, idle_memory.CONNECTIONS, kind == "tls") / idle_memory.CONNECTIONS
+            run.idle.setdefault(name, {})[kind] = round(grown, 1)
+            print(f"{name:13} {kind:5} {grown / 1024:6.2f} KB", flush=True)
 
 
 def _introduce(run: Run, plan: Plan) -> None:

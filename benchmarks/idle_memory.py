@@ -26,6 +26,7 @@ from benchmarks.running import certificates
 from benchmarks.servers import APPS, free_port
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: idle\r\nAccept: */*\r\n\r\n"
+CONNECTIONS = 3500
 STAY = 300
 """Seconds of keep-alive: longer than the measurement."""
 WARM_UP = 50
@@ -57,18 +58,19 @@ SERVERS: dict[str, tuple[str, str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("servers", nargs="*", help=f"of: {', '.join(SERVERS)} (default: palfrey uvicorn)")
-    parser.add_argument("--connections", type=int, default=3500)
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
     parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
-    _allow_files(2 * options.connections)
+    allow_files(2 * options.connections)
     for name in options.servers or ("palfrey", "uvicorn"):
         if name not in SERVERS:
             parser.error(f"no such server: {name}")
         grown = measure(name, options.connections, options.tls)
-        print(f"{name:10} {grown / options.connections / 1000:6.2f} KB a connection", flush=True)
+        print(f"{name:10} {grown / options.connections / 1024:6.2f} KB a connection", flush=True)
 
 
-def _allow_files(count: int) -> None:
+def allow_files(count: int) -> None:
+    """Lets this process, and the servers that it starts, open so many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))

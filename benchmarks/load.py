@@ -16,7 +16,7 @@ from benchmarks.cores import pin
 if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario
 
-POST = Path(__file__).with_name("post.lua")
+SCRIPTS = Path(__file__).parent
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -48,8 +48,8 @@ def load(url: str, scenario: Scenario, connections: int, seconds: int, core: int
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     for name, value in scenario.headers:
         command += ["-H", f"{name}: {value}"]
-    if scenario.method == "POST":
-        command += ["-s", str(POST)]
+    if scenario.script:
+        command += ["-s", str(SCRIPTS / scenario.script)]
     before, started = os.times(), time.monotonic()
     done = subprocess.run(
         [*command, url], capture_output=True, text=True, timeout=seconds + 30, check=False, preexec_fn=lambda: pin(core)

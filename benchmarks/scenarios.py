@@ -55,6 +55,8 @@ class Scenario:
     """A new connection for each request."""
     file: int = 0
     """Bytes of the file that is served, 0 for none."""
+    script: str = ""
+    """What wrk runs, a file of benchmarks/; where options do not say it all."""
 
 
 PLAIN, CONTENT, FRAMEWORKS, CONNECTIONS = "plain", "content", "frameworks", "connections"
@@ -77,6 +79,13 @@ SCENARIOS: dict[str, Scenario] = {
             contestants=(*ASGI, "palfrey-quiet", "nginx"),
         ),
         Scenario(name="headers", title="15 headers, as a browser sends", group=PLAIN, headers=BROWSER),
+        Scenario(
+            name="varied",
+            title="the same with a request id, 1,000 paths: no two requests alike",
+            group=PLAIN,
+            headers=BROWSER,
+            script="varied.lua",
+        ),
         Scenario(name="get-10k", title="GET 10 KB", group=CONTENT, app="content:whole", answer=b"x" * 10 * KIB),
         Scenario(
             name="echo-10k",
@@ -86,6 +95,7 @@ SCENARIOS: dict[str, Scenario] = {
             answer=b"x" * 10 * KIB,
             method="POST",
             content=b"x" * 10 * KIB,
+            script="post.lua",
             contestants=ASGI,
         ),
         Scenario(

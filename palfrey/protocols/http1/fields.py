@@ -4,7 +4,9 @@ Clients send the same few lines over and over: a browser's head has fifteen, of 
 before. So a worker remembers the lines that it found good, bounded in number and length, and a line that is remembered
 costs a dictionary's look-up.
 
-A line that is new is read twice, and twice in the same way or not at all:
+A line that is new, but for its value, is taken apart at its colon where that can mean one thing only: the name stood in
+a line that was found good, and the value is visible ASCII and spaces. (The usual case: a request id, a cookie.) Any
+other is read twice, and twice in the same way or not at all:
 
     SCAN      one compiled pattern decides what is a field line. It stands before every parser, since no parser refuses
               all that could be read in two ways
@@ -38,6 +40,10 @@ CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 
 REMEMBERED_LINES, LINE_LENGTH = 1024, 256
 """Bounds of what is remembered: well below a megabyte. Longer lines seldom come again."""
+LINES_OF_A_NAME = 64
+"""So many are remembered with the same name: what has more values has a new one each time, and would only push out the
+lines of others."""
+REMEMBERED_NAMES, NAME_LENGTH = 512, 64
 
 DROPPED: Header = (b"", b"")
 """Stands for a field that the setting `header_map` drops."""
@@ -75,17 +81,29 @@ def make_parser(name: str) -> Parser:
         raise BootError(f"http = {name}: {error}; install {name}, or leave http at auto") from None
 
 
+class _Name:
+    """A field name that stood in a good line."""
+
+    __slots__ = ("lower", "room")
+
+    def __init__(self, lower: bytes) -> None:
+        self.lower = lower
+        self.room = 0 if lower in CREDENTIALS else LINES_OF_A_NAME
+        """How many more of its lines may be remembered."""
+
+
 class FieldReader(dict[bytes, Header]):
     """A worker's memory of lines, which reads those that it does not have: `reader[line]`. Raises ProtocolError.
 
     Lines are without their CRLF; names become lower case, and there is no white space around values.
     """
 
-    __slots__ = ("_drops", "_header_map", "_parser")
+    __slots__ = ("_drops", "_header_map", "_names", "_parser")
 
     def __init__(self, parser: Parser, header_map: str = "keep") -> None:
         """`header_map`: whether names with an underscore are to "keep", "drop" or "refuse"."""
         super().__init__()
+        self._names: dict[bytes, _Name] = {}
         self._parser = parser
         self._header_map = header_map
         self._drops = header_map == "drop"
@@ -96,24 +114,50 @@ class FieldReader(dict[bytes, Header]):
         return [field for field in fields if field is not DROPPED] if self._drops else fields
 
     def __missing__(self, line: bytes) -> Header:
+        written, _, value = line.partition(b":")
+        name = self._names.get(written)
+        value = value.strip(b" \t")
+        if name is not None and value.isascii() and str(value, "ascii").isprintable():
+            field = (name.lower, value)
+        else:
+            field = self._read_twice(line)
+            if self._header_map != "keep" and b"_" in field[0]:
+                # Neither it nor its name is remembered, so that each comes by here.
+                if self._header_map == "refuse":
+                    raise ProtocolError(400, "an underscore in a field name, which header_map refuses")
+                return DROPPED
+            name = self._name(written, field[0])
+        if name.room and len(line) <= LINE_LENGTH:
+            self._remember(line, field, name)
+        return field
+
+    def _read_twice(self, line: bytes) -> Header:
         match = SCAN.fullmatch(line) or SCAN.fullmatch(line.rstrip(b" \t"))
         if match is None:
             raise _refusal(line)
         name, value = match.groups()
         name = name.lower()
-        field = (name, value)
-        if name not in ACTED_UPON and self._parser.read(match.string) != field:
+        if name not in ACTED_UPON and self._parser.read(match.string) != (name, value):
             raise ProtocolError(400, f"field {name[:40]!r} can be read in two ways")
-        if self._header_map != "keep" and b"_" in name:
-            # Never remembered, so that each comes by here.
-            if self._header_map == "refuse":
-                raise ProtocolError(400, "an underscore in a field name, which header_map refuses")
-            return DROPPED
-        if len(line) <= LINE_LENGTH and name not in CREDENTIALS:
-            if len(self) >= REMEMBERED_LINES:
-                self.clear()
-            self[line] = field
-        return field
+        return name, value
+
+    def _name(self, written: bytes, lower: bytes) -> _Name:
+        """The record of a name in a good line; `written` is as the client has it."""
+        name = self._names.get(written)
+        if name is None:
+            name = _Name(lower)
+            if len(self._names) >= REMEMBERED_NAMES:
+                self._names.clear()
+            if len(written) <= NAME_LENGTH:
+                self._names[written] = name
+        return name
+
+    def _remember(self, line: bytes, field: Header, name: _Name) -> None:
+        if len(self) >= REMEMBERED_LINES:
+            self.clear()
+            self._names.clear()
+        name.room -= 1
+        self[line] = field
 
 
 def _refusal(line: bytes) -> ProtocolError:

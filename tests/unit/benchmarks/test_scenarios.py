@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import POST
+from benchmarks.load import SCRIPTS
 from benchmarks.results import Round
 from benchmarks.running import Plan, measure
 from benchmarks.scenarios import BROWSER, GROUPS, SCENARIOS
@@ -26,7 +26,7 @@ def test_a_browser_sends_fifteen_fields() -> None:
 
 
 def test_the_load_script_sends_what_the_scenario_says() -> None:
-    length = re.search(r'string\.rep\("x", (\d+)\)', POST.read_text())
+    length = re.search(r'string\.rep\("x", (\d+)\)', (SCRIPTS / "post.lua").read_text())
     assert length is not None
     assert b"x" * int(length[1]) == SCENARIOS["echo-10k"].content
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palfrey.errors import BootError, ProtocolError
-from palfrey.protocols.http1.fields import LINE_LENGTH, REMEMBERED_LINES, FieldReader, make_parser
+from palfrey.protocols.http1.fields import (
+    LINE_LENGTH,
+    LINES_OF_A_NAME,
+    NAME_LENGTH,
+    REMEMBERED_LINES,
+    REMEMBERED_NAMES,
+    FieldReader,
+    make_parser,
+)
 from palfrey.protocols.http1.h11 import H11Parser
 from palfrey.protocols.http1.httptools import HttptoolsParser
 from tests.support.properties import examples
@@ -128,9 +136,38 @@ def test_what_two_readers_take_differently_is_refused():
     reader = FieldReader(Other())
     assert reader.read([b"X: z"]) == [(b"x", b"z")]
     with pytest.raises(ProtocolError, match="two ways"):
-        reader.read([b"X: y"])
+        reader.read([b"X: \xff"])
     with pytest.raises(ProtocolError, match="two ways"):
         reader.read([b"Y: 1", b"X: z", b"Z: 1"])
+
+
+def test_a_plain_value_behind_a_known_name_is_not_read_twice(reader, parser):
+    reader.read([b"X-Id: 1", b"Cookie: a=b"])
+    assert reader.read([b"X-Id: 2 3 ", b"X-Id:\t", b"Cookie: c=d"]) == [
+        (b"x-id", b"2 3"),
+        (b"x-id", b""),
+        (b"cookie", b"c=d"),
+    ]
+    assert parser.shown == [b"X-Id: 1", b"Cookie: a=b"]
+    for line in (b"X-ID: 1", b"X-Id: \xc3\xa9", b"X-Id: a\tb"):
+        reader.read([line])
+        assert parser.shown[-1] == line
+
+
+def test_a_name_with_ever_new_values_does_not_push_out_other_lines(reader, parser):
+    reader.read([b"A: 1"])
+    for number in range(2 * REMEMBERED_LINES):
+        reader.read([b"X-Id: %d" % number])
+    assert b"A: 1" in reader
+    assert len(reader) == LINES_OF_A_NAME + 1
+
+
+def test_names_are_bounded(reader):
+    for number in range(3 * REMEMBERED_NAMES):
+        reader.read([b"X-%d: \xff" % number])
+        assert len(reader._names) <= REMEMBERED_NAMES
+    reader.read([b"x" * (NAME_LENGTH + 1) + b": \xff"])
+    assert all(len(name) <= NAME_LENGTH for name in reader._names)
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -189,6 +226,20 @@ def test_both_parsers_agree_on_any_lines_new_or_known(before, after):
                 verdicts.append(error.status)
         assert verdicts[0] == verdicts[1]
         assert verdicts[0] == 400 or isinstance(verdicts[0], list)
+
+
+@examples(300)
+@given(lines, lines)
+def test_what_was_read_before_does_not_change_the_verdict(before, after):
+    reader = FieldReader(make_parser("httptools"))
+    for each in (before, after):
+        verdicts = []
+        for one in (reader, FieldReader(make_parser("httptools"))):
+            try:
+                verdicts.append(one.read(each))
+            except ProtocolError as error:
+                verdicts.append(str(error))
+        assert verdicts[0] == verdicts[1]
 
 
 def test_parsers_by_name(monkeypatch):
