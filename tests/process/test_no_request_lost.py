@@ -47,10 +47,10 @@ def wait_for_answers(load: BackgroundLoad, server: Server, generation: int, coun
         server.get("/id")  # sets the pace, and is a request more that must not be lost
 
 
-def check(result: Result, server: Server) -> None:
+def check(result: Result, server: Server, least: int = 1000) -> None:
     print(result)
     assert result.clean, f"{result}\n{server.output}"
-    assert result.count(Outcome.OK) > 1000
+    assert result.count(Outcome.OK) > least
     # The race that RFC 9112 section 9.3.1 speaks of is rare; a server that closes at will would show it often.
     assert result.count(Outcome.IDLE_CLOSE) <= result.issued // 200, str(result)
 
