@@ -125,6 +125,11 @@ workers = 2
 # [auto or manual; --upgrade, PALFREY_UPGRADE]
 # upgrade = "auto"
 
+# Import the application once, in a process that then forks the workers: they share its memory and
+# start faster. A reload imports it anew. Linux only; see docs/operations.md, Preloading.
+# [true or false; --preload-app, PALFREY_PRELOAD_APP]
+# preload_app = False
+
 # How long requests in flight may take to finish when a worker ends (0: do not wait).
 # [a number of seconds (0: do not wait); --graceful-timeout, PALFREY_GRACEFUL_TIMEOUT; also
 # timeout_graceful_shutdown]

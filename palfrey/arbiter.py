@@ -130,13 +130,15 @@ class Arbiter:
             departure = self._roster.exited(pid, status, time.monotonic())
             self._desk.safely(self._take_leave, child, departure)
             self._spawner.release(child)
-            self._house.generations.forget({child.generation for child in self._spawner.children.values()})
+            self._house.generations.forget({child.generation for child in self._spawner.everybody})
         self._upgrade.reap()
 
     def _take_leave(self, child: Child, departure: Departure | None) -> None:
         if departure is not None:
             self._desk.voice.departs(child, departure, ending=self._roster.ending)
             self._development.took_leave(departure)
+        if child.is_mold:
+            return
         server = self._desk.view()
         self._desk.hook("child_exit", server, worker_view(child, self._house.generations[child.generation], server))
 

@@ -40,12 +40,6 @@ _FIXED_FLAG: Final = "it belongs on the command line"
 _TABLE: Final = (
     # Processes
     Foreign("threads", "each worker serves with one event loop", ("--threads",)),
-    Foreign(
-        "preload_app",
-        "each worker imports the application itself, so that a reload gets new code",
-        ("--preload",),
-        True,
-    ),
     Foreign("worker_tmp_dir", "heartbeats go through shared memory, not through files", ("--worker-tmp-dir",)),
     Foreign("reuse_port", "all workers share one listening socket", ("--reuse-port",), True),
     Foreign("initgroups", "workers always take the groups of their user", ("--initgroups",), True),

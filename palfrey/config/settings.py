@@ -291,6 +291,14 @@ class Settings:
         "What follows in a binary upgrade (USR2) once the new process serves: auto, the old one hands over, finishes "
         "what it has begun and ends; manual, both serve until you end one.",
     )
+    preload_app: bool = row(
+        False,
+        boolean,
+        WORKERS,
+        "Import the application once, in a process that then forks the workers: they share its memory and start "
+        "faster. A reload imports it anew. Linux only; see docs/operations.md, Preloading.",
+        also=("--preload",),
+    )
     graceful_timeout: float = row(
         30.0,
         seconds("do not wait"),

@@ -163,7 +163,10 @@ class Voice:
         again = _again(departure.times)
         row = f" {again}" if again else f", {departure.failures} failures in a row" if departure.failures > 1 else ""
         after = _after(departure.retry_in, departure.waits)
-        log.error("%s (%d) %s%s; its slot is filled again %s", name, child.pid, departure.cause, row, after)
+        follows = f"its slot is filled again {after}"
+        if child.is_mold:
+            follows = f"it is made anew {after}, from the files that lie on disk by then; its workers serve on"
+        log.error("%s (%d) %s%s; %s", name, child.pid, departure.cause, row, follows)
 
     def suspects(self, child: Child, reason: str, now: float, *, stopped: bool) -> None:
         """A worker may hang and is told to show its stacks."""

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from palfrey.config.hooks import ServerView, WorkerView, call_hook
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, PalfreyError
 from palfrey.master.generations import Generation
-from palfrey.master.records import MOLD
+from palfrey.master.records import MOLD, place_name
 from palfrey.observe.logging import LogSetup
 from palfrey.observe.scoreboard import Row, Scoreboard
 from palfrey.system.channel import Channel
@@ -61,7 +61,7 @@ class Child:
 
     @property
     def label(self) -> str:
-        return "mold" if self.is_mold else f"worker {self.slot + 1}"
+        return place_name(self.slot)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

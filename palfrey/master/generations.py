@@ -23,6 +23,7 @@ from palfrey.errors import BindError, ConfigError, PalfreyError
 from palfrey.master.records import Terms
 from palfrey.system import cpus, x509
 from palfrey.system.cpus import Budget
+from palfrey.system.process import CAN_ADOPT
 from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
 from palfrey.system.tls import ServerTls, own_certificate, server_context, stamps, validity_notice
 
@@ -60,6 +61,7 @@ class Generation:
             timeout=settings.timeout,
             request_timeout=settings.request_timeout,
             max_surge=settings.max_surge,
+            preload=settings.preload_app and CAN_ADOPT,
             develop=settings.reload,
         )
 

@@ -39,6 +39,7 @@ from palfrey.master.actions import (
 from palfrey.master.desk import Desk
 from palfrey.master.generations import Generation
 from palfrey.master.logs import configure_logs, same_logs
+from palfrey.master.records import MOLD
 from palfrey.master.reports import Reports
 from palfrey.master.spawn import SpawnError
 from palfrey.master.upgrade import Upgrade
@@ -67,22 +68,28 @@ class Hands:
     def _spawn(self, action: Spawn) -> None:
         desk = self._desk
         generations = desk.house.generations
+        generation = generations[action.generation]
+        from_mold = generation.terms.preload and action.slot != MOLD
         try:
-            child = desk.spawner.spawn(
-                action.pool,
-                action.slot,
-                generations[action.generation],
-                server=desk.view(),
-                logs=desk.house.logs,
-                logged_as=generations.current,
-            )
+            if from_mold:
+                child = desk.spawner.order(action.pool, action.slot, generation, server=desk.view())
+            else:
+                child = desk.spawner.spawn(
+                    action.pool,
+                    action.slot,
+                    generation,
+                    server=desk.view(),
+                    logs=desk.house.logs,
+                    logged_as=generations.current,
+                )
         except SpawnError as error:
-            setback = desk.roster.spawn_failed(action, str(error), time.monotonic())
-            if setback is not None:
-                desk.voice.cannot_fork(f"worker {action.slot + 1}", str(error), setback)
+            self._reports.could_not_spawn(action, str(error))
             return
         self._reports.attend(child)
-        desk.roster.spawned(action, child.pid, time.monotonic())
+        if from_mold:
+            desk.roster.ordered(action, time.monotonic())
+        else:
+            desk.roster.spawned(action, child.pid, time.monotonic())
 
     def _tell(self, action: Retire | Stop | Quit) -> None:
         """Over the channel, or by the signal that says the same where nobody listens to that."""

@@ -5,9 +5,10 @@ worker; its place is the slot MOLD of its pool. It imports the application, says
 its workers share with it for as long as nobody writes to it, which is why the garbage collector is told to leave it
 alone (`gc.freeze`).
 
-    arbiter ── fork(slot, age, index, workers)  + the worker's channel and the listeners, as descriptors ──> mold
-            <── born(pid) | unborn(reason) ── over the worker's own channel
-            ── reopen, quit ──>                                           <── ready, failed(reason, detail) ── mold
+    arbiter ── fork(slot, age, index, workers), with descriptors: the worker's channel, the listeners ──> mold
+            ── reopen, and whatever ends a worker ──> mold
+            <── ready, failed(reason, detail) ── mold
+            <── born(pid), unborn(reason) ── over the worker's own channel
 
 It forks twice. The process between ends at once, so that the worker becomes the child of the arbiter, who adopts
 orphans (`system.process.adopt_orphans`) and waits for it like for any other.
@@ -43,6 +44,8 @@ from palfrey.system.sockets import Listener
 
 LOAD = "palfrey.asgi.load:load_app"
 """Called by name: the arbiter imports this module too, and must not come to import an application."""
+ENDS = ("retire", "stop", "quit")
+"""All words that end a worker end a mold at once: it has nothing to drain."""
 
 
 class Mold:
@@ -100,7 +103,7 @@ class Mold:
                     self._fork(message, fds)
                 elif message["kind"] == "reopen":
                     self._estate.logs.reopen()
-                elif message["kind"] == "quit":
+                elif message["kind"] in ENDS:
                     return
 
     def _fork(self, order: dict[str, Any], fds: list[int]) -> None:

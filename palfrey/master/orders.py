@@ -55,7 +55,8 @@ class Orders:
                 roster.stop(fast=True)
             return
         if not roster.ending or (fast and not roster.fast):
-            self._desk.voice.stops(command.name, len(self._desk.spawner.children), fast=fast)
+            workers = sum(not child.is_mold for child in self._desk.spawner.everybody)
+            self._desk.voice.stops(command.name, workers, fast=fast)
         roster.stop(fast=fast)
 
     # Reload
@@ -116,7 +117,7 @@ class Orders:
     def on_reopen(self, command: Command) -> None:
         if self._desk.house.logs.reopen():
             self._desk.log.info("Log files opened anew")
-        for child in self._desk.spawner.children.values():
+        for child in self._desk.spawner.everybody:
             child.channel.send("reopen")
 
     def on_upgrade(self, command: Command) -> None:

@@ -143,3 +143,8 @@ _OVERDUE: dict[Phase, Callable[[Worker, Clock, float], Action | None]] = {
     Phase.QUITTING: _overdue_quitting,
     Phase.ABORTED: _overdue_aborted,
 }
+
+_OVERDUE_MOLD = {phase: _OVERDUE[phase] for phase in (Phase.BOOTING, Phase.FAILED, Phase.QUITTING, Phase.ABORTED)} | {
+    Phase.DRAINING: _overdue_quitting  # it has nothing to drain
+}
+"""One that waits to be asked has no heartbeat, see `palfrey/master/casting.py`."""

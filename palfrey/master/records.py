@@ -173,8 +173,6 @@ class Worker:
         return True
 
 
-@dataclass(slots=True)
-class Slot:
 @dataclass(frozen=True, slots=True)
 class Birth:
     """A worker that was ordered from a mold and has no pid yet."""
@@ -185,6 +183,8 @@ class Birth:
     ordered: float
 
 
+@dataclass(slots=True)
+class Slot:
     """A place for one serving worker, and the memory of how its workers fared."""
 
     number: int
@@ -198,12 +198,13 @@ class Birth:
     last: Failure | None = None
     waits: bool = False
     """The next try waits for a reload, not for a time: in development, what could not boot has to be changed first."""
-    times: int = 0
-    """How often in a row the reason was that of `last`."""
 
     @property
     def label(self) -> str:
         return place_name(self.number)
+
+    times: int = 0
+    """How often in a row the reason was that of `last`."""
 
     def blame(self, failure: Failure, generation: int, now: float, chance: random.Random, *, booting: bool) -> None:
         """Count a failure and put the next try off. A failed boot is never retried at once: it would fail again."""
@@ -233,13 +234,13 @@ class Candidate:
     generation: int
     terms: Terms
     failure: Failure | None = None
+    culprit: str = "first worker"
+    """Who failed."""
 
 
 @dataclass(slots=True)
 class Pool:
     """Workers that are alike. `target` slots, numbered from 0, are to serve `generation`."""
-    culprit: str = "first worker"
-    """Who failed."""
 
     name: str
     generation: int
@@ -266,15 +267,15 @@ class Pool:
     def wanted(self) -> list[Slot]:
         return [self.slot(number) for number in range(self.target)]
 
-
-@dataclass(frozen=True, slots=True)
-class Departure:
-    """What the roster makes of an exit, for the log and the hooks."""
-
     @property
     def mold_slot(self) -> Slot | None:
         """The molds' place, once one has failed."""
         return self.slots.get(MOLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What the roster makes of an exit, for the log and the hooks."""
 
     worker: Worker
     cause: str

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from palfrey.master.actions import Spawn
 from palfrey.master.desk import Desk
+from palfrey.master.records import place_name
 from palfrey.master.spawn import Child
 
 Report = dict[str, Any]
@@ -36,8 +38,28 @@ class Reports:
 
     def leave(self, child: Child) -> None:
         """Listen to it no more: its channel has ended, or it itself has."""
-        if self._desk.ears.forget(child.channel):
+        if not self._desk.ears.forget(child.channel):
+            return
+        if self._desk.spawner.stillborn(child):
+            self.could_not_spawn(Spawn(child.pool, child.slot, child.generation), child.excuse)
+        else:
             self._desk.roster.lost(child.pid, time.monotonic())
+
+    def could_not_spawn(self, action: Spawn, reason: str) -> None:
+        """For lack of something that may be there again later."""
+        setback = self._desk.roster.spawn_failed(action, reason, time.monotonic())
+        if setback is not None:
+            self._desk.voice.cannot_fork(place_name(action.slot), reason, setback)
+
+    def _born(self, child: Child, message: Report) -> None:
+        """A worker that was ordered from a mold: its first word."""
+        pid = message.get("pid")
+        if isinstance(pid, int) and pid > 1 and self._desk.spawner.born(child, pid):
+            self._desk.roster.spawned(Spawn(child.pool, child.slot, child.generation), pid, time.monotonic())
+
+    def _unborn(self, child: Child, message: Report) -> None:
+        """The mold could not fork it; the end of the channel follows."""
+        child.excuse = str(message.get("reason", child.excuse))
 
     def _ready(self, child: Child, message: Report) -> None:
         if self._desk.roster.ready(child.pid, time.monotonic()):
@@ -64,6 +86,8 @@ class Reports:
 
 
 _REPORTS: dict[str, Callable[[Reports, Child, Report], None]] = {
+    "born": Reports._born,
+    "unborn": Reports._unborn,
     "ready": Reports._ready,
     "failed": Reports._failed,
     "tired": Reports._tired,

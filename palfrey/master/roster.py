@@ -40,11 +40,11 @@ from palfrey.master.actions import (
 from palfrey.master.overdue import MARGIN
 from palfrey.master.plan import make_plan
 from palfrey.master.records import (
-    STEADY,
-    Candidate,
     MOLD,
-    Departure,
+    STEADY,
     Birth,
+    Candidate,
+    Departure,
     Event,
     Failure,
     Phase,
@@ -65,10 +65,10 @@ class Roster:
         self.pools: dict[str, Pool] = {}
         self.workers: dict[int, Worker] = {}
         """By pid, all that have been forked and not yet been reaped."""
-        self.ending = False
-        self.fast = False
         self.births: list[Birth] = []
         """Workers that were ordered from molds and of which nothing has been heard."""
+        self.ending = False
+        self.fast = False
         """The end is to come at once: workers quit instead of draining."""
         self.impatient = False
         """Whoever asked for that asked again: nobody is waited for."""
@@ -201,7 +201,12 @@ class Roster:
 
     # What was done of a plan
 
+    def ordered(self, action: Spawn, now: float) -> None:
+        """A mold was told to fork it. `spawned` or `spawn_failed` follows."""
+        self.births.append(Birth(action.pool, action.slot, action.generation, now))
+
     def spawned(self, action: Spawn, pid: int, now: float) -> Worker:
+        self._no_longer_expected(action)
         pool = self.pools[action.pool]
         candidate = pool.candidate
         terms = candidate.terms if candidate and candidate.generation == action.generation else pool.terms
@@ -210,10 +215,6 @@ class Roster:
         return worker
 
     def spawn_failed(self, action: Spawn, reason: str, now: float) -> Setback | None:
-    def ordered(self, action: Spawn, now: float) -> None:
-        """A mold was told to fork it. `spawned` or `spawn_failed` follows."""
-        self.births.append(Birth(action.pool, action.slot, action.generation, now))
-
         """The fork itself did not succeed. For a canary that is a failure like any other: its refusal tells of it."""
         self._no_longer_expected(action)
         pool = self.pools[action.pool]
@@ -224,8 +225,14 @@ class Roster:
         slot.blame(Failure(reason), action.generation, now, self._chance, booting=True)
         return slot.setback(now)
 
+    def _no_longer_expected(self, action: Spawn) -> None:
+        place = (action.pool, action.slot, action.generation)
+        for birth in self.births:
+            if (birth.pool, birth.slot, birth.generation) == place:
+                self.births.remove(birth)
+                return
+
     def did(self, action: Action, now: float) -> None:
-        self._no_longer_expected(action)
         """An action other than Spawn was carried out, or cannot be and need not be tried again."""
         match action:
             case Retire() | Stop() | Quit() | Dump() | Abort() | Kill():
@@ -237,13 +244,6 @@ class Roster:
                     held.held = isinstance(action, Hold)
             case Refuse():
                 self.refused(action.pool, action.reason)
-    def _no_longer_expected(self, action: Spawn) -> None:
-        place = (action.pool, action.slot, action.generation)
-        for birth in self.births:
-            if (birth.pool, birth.slot, birth.generation) == place:
-                self.births.remove(birth)
-                return
-
             case Announce():
                 self.pools[action.pool].announced = action
             case Suspend():
@@ -305,6 +305,11 @@ class Roster:
         for number in [number for number in pool.slots if number >= pool.target]:
             del pool.slots[number]
 
+    def _fail_the_candidate(self, candidate: Candidate, failure: Failure, slot: int) -> None:
+        if candidate.failure is None:
+            candidate.failure = failure
+            candidate.culprit = "mold" if slot == MOLD else "first worker"
+
     def _blame(self, worker: Worker, failure: Failure, now: float, *, booting: bool) -> None:
         pool = self.pools[worker.pool]
         if self.ending:
@@ -317,11 +322,6 @@ class Roster:
         slot = pool.slot(worker.slot)
         if any(_served_steadily(mate, slot, now) for mate in self.workers.values() if _shares_slot(mate, worker)):
             slot.forgive()
-    def _fail_the_candidate(self, candidate: Candidate, failure: Failure, slot: int) -> None:
-        if candidate.failure is None:
-            candidate.failure = failure
-            candidate.culprit = "mold" if slot == MOLD else "first worker"
-
         slot.blame(failure, worker.generation, now, self._chance, booting=booting)
         slot.waits = booting and pool.terms.develop
 

@@ -103,11 +103,11 @@ def test_a_config_file_is_named_with_c(arbiter: type[FakeArbiter], place: Path) 
 def test_notices_are_told_line_by_line(
     arbiter: type[FakeArbiter], place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "palfrey.conf.py").write_text("worker = 2\npreload_app = True\n")
+    (place / "palfrey.conf.py").write_text("worker = 2\nreuse_port = True\n")
     assert cli.run(["main:app"]) == 0
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "palfrey: warning: palfrey.conf.py, line 1: worker is not a setting: did you mean workers?"
-    assert lines[1].startswith("palfrey: warning: palfrey.conf.py, line 2: preload_app has no effect: ")
+    assert lines[1].startswith("palfrey: warning: palfrey.conf.py, line 2: reuse_port has no effect: ")
     assert len(lines) == 2
 
 

@@ -127,7 +127,7 @@ def test_help_shows_each_setting_in_its_group(capsys: pytest.CaptureFixture[str]
         assert all(flag in shown for flag in row.flags)
     for flag in ("--check-config", "--print-config", "--version", "WEB_CONCURRENCY", "PALFREY_LOG_LEVEL"):
         assert flag in shown
-    assert "--preload" not in shown
+    assert "--spew" not in shown
     assert "`" not in shown
 
 

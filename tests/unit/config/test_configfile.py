@@ -139,8 +139,8 @@ def test_a_plain_value_without_effect_is_named_once(read: Read) -> None:
 
 
 def test_names_of_other_servers_give_a_reason(read: Read) -> None:
-    file = read("preload_app = True\ndef post_request(worker, req): ...\n")
-    assert messages(file)[0].startswith("palfrey.conf.py, line 1: preload_app has no effect: ")
+    file = read("reuse_port = True\ndef post_request(worker, req): ...\n")
+    assert messages(file)[0].startswith("palfrey.conf.py, line 1: reuse_port has no effect: ")
     assert messages(file)[1].startswith("palfrey.conf.py, line 2: post_request has no effect: ")
 
 

@@ -307,7 +307,7 @@ def test_accesslog_none_turns_the_access_log_off(
 
 
 def test_names_without_effect_are_told_once_each(try_: Try) -> None:
-    resolved = try_("worker_class = 'asgi'\npreload_app = True", threads="4")
+    resolved = try_("worker_class = 'asgi'\nreuse_port = True", threads="4")
     assert [message.partition(":")[0] for message in messages(resolved)] == [
         "--threads has no effect",
         "palfrey.conf.py, line 2",
@@ -385,7 +385,6 @@ def test_an_everyday_gunicorn_file_runs_unchanged(try_: Try, tmp_path: Path) -> 
         getattr(values, row.name) for row in ROWS.values() if row.group == "Hooks" and not getattr(values, row.name)
     ] == []
     assert sorted(message.split(" has no effect")[0].split(": ")[1] for message in messages(resolved)) == [
-        "preload_app",
         "worker_class",
         "worker_tmp_dir",
     ]

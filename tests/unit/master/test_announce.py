@@ -115,7 +115,7 @@ def test_a_halted_roll_out_says_where_it_stands_and_what_to_do(voice: Voice, cap
     assert "Send HUP" in record.message
 
 
-CHILD: Any = type("Child", (), {"label": "worker 2", "pid": 9})
+CHILD: Any = type("Child", (), {"label": "worker 2", "pid": 9, "is_mold": False})
 
 
 def test_why_a_worker_cannot_serve_is_told_in_full_once_and_then_counted(voice: Voice, caplog: Any) -> None:
