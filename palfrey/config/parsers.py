@@ -255,13 +255,25 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A field name: RFC 9110, section 5.6.2."""
 
 
-def _read_field_name(value: object) -> str:
+_TAKEN = frozenset(
+    """
+    connection content-encoding content-length content-range content-type cookie date expect forwarded host keep-alive
+    location proxy-connection server set-cookie te trailer transfer-encoding upgrade vary
+    """.split()
+)
+"""Headers that mean something else, to the connection or to nearly every client."""
+
+
+def _read_free_field_name(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value.strip()):
         raise ValueError("must be the name of a header: letters, digits and !#$%&'*+-.^_`|~ only")
-    return value.strip().lower()
+    name = value.strip().lower()
+    if name in _TAKEN:
+        raise ValueError(f"must be a header of its own, such as x-request-id: {name} has a meaning already")
+    return name
 
 
-field_name: Parser[str] = Parser(_read_field_name, "the name of a header", "HEADER")
+free_field_name: Parser[str] = Parser(_read_free_field_name, "the name of a header", "HEADER")
 
 
 def _read_header(value: object) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from palfrey.config.parsers import (
     choice,
     count_or_auto,
     directory,
-    field_name,
+    free_field_name,
     header,
     hook,
     integer,
@@ -688,7 +688,7 @@ class Settings:
     )
     request_id: str | None = row(
         None,
-        field_name,
+        free_field_name,
         LOGGING,
         'Give each request an id, which this response header, scope["state"]["request_id"] and the logs have. A '
         "trusted proxy's is taken from the request header of that name. x-request-id is a usual one. Default: no ids.",

@@ -320,6 +320,12 @@ def test_some() -> None:
 
 @pytest.mark.parametrize("value", ["", "x request", "x:y", "é", 3, None])
 def test_field_name_refuses(value: object) -> None:
-    assert parsers.field_name.read(" X-Request-ID ") == "x-request-id"
+    assert parsers.free_field_name.read(" X-Request-ID ") == "x-request-id"
     with pytest.raises(ValueError, match="must be the name of a header"):
-        parsers.field_name.read(value)
+        parsers.free_field_name.read(value)
+
+
+@pytest.mark.parametrize("value", ["Content-Length", "connection", "Set-Cookie", "date"])
+def test_a_field_name_that_has_a_meaning_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=f"x-request-id: {value.lower()} has a meaning"):
+        parsers.free_field_name.read(value)
