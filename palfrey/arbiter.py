@@ -15,6 +15,8 @@ goes on; only `Finish` ends it. If the arbiter dies all the same, the workers se
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -26,11 +28,12 @@ from palfrey.master.develop import Development
 from palfrey.master.ears import Chore
 from palfrey.master.hands import Hands
 from palfrey.master.orders import CertificateWatch, Orders
-from palfrey.master.records import Departure
+from palfrey.master.records import Departure, Phase
 from palfrey.master.reports import Reports
 from palfrey.master.spawn import ENTRY, Child, worker_view
 from palfrey.master.upgrade import Upgrade
 from palfrey.system.invocation import Invocation
+from palfrey.system.oom import OomKills
 
 OVERSLEPT = 2.0
 """Seconds by which a plan's deadline may be missed before it is taken for a pause of this very process."""
@@ -60,7 +63,8 @@ class Arbiter:
         self._reports = Reports(self._desk)
         self._hands = Hands(self._desk, self._reports, self._upgrade)
         self._development = Development(self._desk, self._orders)
-        self._chores: list[Chore] = [CertificateWatch(self._desk, self._orders), self._development]
+        self._oom_kills = OomKills()
+        self._chores: list[Chore] = [CertificateWatch(self._desk, self._orders), self._development, self._oom_kills]
         self._wake: float | None = 0.0
         self._planned_at = time.monotonic()
         self._count: int | None = None
@@ -127,11 +131,18 @@ class Arbiter:
                 continue
             self._desk.safely(self._reports.hear, child)  # its last words come before its death
             self._reports.leave(child)  # a process of its own may still hold the other end
-            departure = self._roster.exited(pid, status, time.monotonic())
+            departure = self._roster.exited(pid, status, time.monotonic(), starved=self._starved(pid, status))
             self._desk.safely(self._take_leave, child, departure)
             self._spawner.release(child)
             self._house.generations.forget({child.generation for child in self._spawner.everybody})
         self._upgrade.reap()
+
+    def _starved(self, pid: int, status: int) -> bool:
+        """The kernel killed it for want of memory: nobody else may claim the kill."""
+        worker = self._roster.workers.get(pid)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        ordered = worker is None or worker.phase is Phase.KILLED
+        return killed and not ordered and self._oom_kills.struck(time.monotonic())
 
     def _take_leave(self, child: Child, departure: Departure | None) -> None:
         if departure is not None:

@@ -263,9 +263,12 @@ def _pool(roster: Roster, pool: Pool, stage: Stage) -> str:
     if older - current:
         text += f", an older one with {len(older - current)}"
     for slot in pool.wanted():
-        if slot.number not in current | older and slot.last is not None:
+        if slot.number in current or slot.last is None:
+            continue
+        if slot.number not in older or slot.fails_with(pool.generation):
             row = f" ({slot.failures} failures in a row)" if slot.failures > 2 else ""
-            text += f"; {slot.last.of(f'worker {slot.number + 1}')}{row}"
+            halted = ", where the roll-out has halted" if slot.number in older else ""
+            text += f"; {slot.last.of(f'worker {slot.number + 1}')}{row}{halted}"
             break
     if pool.candidate is not None:
         text += f"; generation {pool.candidate.generation} is tried"

@@ -120,7 +120,7 @@ def judge_the_canary(roster: Roster, clock: Clock) -> Iterator[Action]:
             continue
         failure = candidate.failure
         if failure is not None:
-            reason = failure.of(f"its {candidate.culprit}")
+            reason = failure.reason if failure.final else failure.of(f"its {candidate.culprit}")
             yield Refuse(pool.name, candidate.generation, reason, failure.detail)
         elif any(worker.phase is Phase.READY for worker in _of(roster, pool, candidate.generation)):
             yield Adopt(pool.name, candidate.generation)
@@ -238,7 +238,9 @@ def _standing(roster: Roster, pool: Pool, clock: Clock) -> Announce | None:
     """None while a slot is on its way, be it the roll-out that goes on or a crash that is made good at once."""
     keepers = {slot.number: _keeper(roster, pool, slot.number, clock) for slot in pool.wanted()}
     current = [keeper for keeper in keepers.values() if keeper is not None and keeper.generation == pool.generation]
-    troubled = [slot for slot in pool.wanted() if keepers[slot.number] not in current and _fails(pool, slot)]
+    troubled = [
+        slot for slot in pool.wanted() if keepers[slot.number] not in current and slot.fails_with(pool.generation)
+    ]
     empty = [slot for slot in pool.wanted() if keepers[slot.number] is None and slot not in troubled]
     older = len(keepers) - len(current) - sum(1 for keeper in keepers.values() if keeper is None)
     if empty or (older and not troubled) or (pool.announced is None and not current):
@@ -253,11 +255,6 @@ def _standing(roster: Roster, pool: Pool, clock: Clock) -> Announce | None:
     worst = max(troubled, key=lambda slot: slot.failed_at, default=None)
     cause = worst.last.of(f"worker {worst.number + 1}") if worst is not None and worst.last is not None else ""
     return Announce(pool.name, pool.generation, len(current), pool.target, older, cause)
-
-
-def _fails(pool: Pool, slot: Slot) -> bool:
-    """It has failed with this generation, and not only in a crash that is made good at once."""
-    return slot.failed_generation == pool.generation and slot.failures > 1
 
 
 def _is_news(standing: Announce, told: Announce | None) -> bool:

@@ -114,8 +114,8 @@ class Failure:
     hung: bool = False
 
     def of(self, who: str) -> str:
-        """As a clause. What a worker has said itself stands alone; what was seen of it needs its name."""
-        return self.reason if self.final else f"{who} {self.reason}"
+        """As a clause. What a worker has said is quoted, what was seen of it is a predicate."""
+        return f"{who}: {self.reason}" if self.final else f"{who} {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +222,10 @@ class Slot:
         self.failures = self.times = 0
         self.not_before = 0.0
         self.waits = False
+
+    def fails_with(self, generation: int) -> bool:
+        """It has failed with this generation, and not only in a crash that is made good at once."""
+        return self.failed_generation == generation and self.failures > 1
 
     def setback(self, now: float) -> Setback:
         return Setback(self.times, max(0.0, self.not_before - now), self.waits)

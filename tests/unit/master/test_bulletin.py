@@ -198,6 +198,19 @@ def test_a_suspension_is_told_while_it_lasts() -> None:
     assert "replaced" not in describe(world.roster, Stage.SERVING)
 
 
+def test_a_halted_roll_out_names_the_worker_that_holds_it_up() -> None:
+    world = World(3, timeout=0)
+    world.settle()
+    world.ready(101, 102, 103)
+    world.reload()
+    world.ready(world.booting)
+    world.fail(world.booting, "no database")
+    assert describe(world.roster, Stage.SERVING) == (
+        "Generation 2 serves with 1 of 3 workers, an older one with 2; worker 2: no database, where the roll-out has "
+        "halted"
+    )
+
+
 def test_an_upgrade_is_told_last() -> None:
     world = World(1)
     world.settle()

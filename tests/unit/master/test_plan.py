@@ -55,7 +55,7 @@ class TestFirstStart:
         first, second = world.pids()
         world.ready(first)
         did = world.fail(second)
-        assert did == [Announce("app", 1, 1, 2, cause="the import failed")]
+        assert did == [Announce("app", 1, 1, 2, cause="worker 2: the import failed")]
         assert spawns(world.wait(1)) == [(1, 1)]
 
     def test_deaths_are_tried_again_and_then_given_up(self) -> None:

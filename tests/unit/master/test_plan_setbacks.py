@@ -95,7 +95,7 @@ class TestAfterARefusal:
     def test_and_if_that_fails_there_is_a_shortfall_until_it_is_mended(self) -> None:
         world = refused()
         world.crash(world.pids()[1])
-        assert world.fail(world.booting, "SyntaxError") == [Announce("app", 1, 1, 2, cause="SyntaxError")]
+        assert world.fail(world.booting, "SyntaxError") == [Announce("app", 1, 1, 2, cause="worker 2: SyntaxError")]
         for _ in range(5):
             assert spawns(world.wait(LONG)) == [(1, 1)]
             assert world.fail(world.booting, "SyntaxError") == [], "said once"
@@ -114,7 +114,7 @@ class TestAfterARefusal:
 class TestAHaltedRollOut:
     def test_nothing_that_serves_is_given_up_and_its_state_is_announced(self) -> None:
         world = halted()
-        assert world.done[-1] == Announce("app", 2, 1, 3, older=2, cause="the import failed")
+        assert world.done[-1] == Announce("app", 2, 1, 3, older=2, cause="worker 2: the import failed")
         assert world.seats(READY) == [(0, 2), (1, 1), (2, 1)]
 
     def test_it_is_tried_again_and_said_no_more(self) -> None:
@@ -135,7 +135,7 @@ class TestAHaltedRollOut:
         world = halted()
         assert spawns(world.crash(world.pids(READY)[2])) == [(2, 2)]
         did = world.ready(world.booting)
-        assert did == [Announce("app", 2, 2, 3, older=1, cause="the import failed")]
+        assert did == [Announce("app", 2, 2, 3, older=1, cause="worker 2: the import failed")]
 
     def test_a_newer_reload_decides(self) -> None:
         world = halted()
