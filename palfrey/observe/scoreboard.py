@@ -133,8 +133,8 @@ class Row:
     """In a pool's row: whose it is."""
     admits = _Int(11)
     """Connections at this moment, as gated accept compares them (`palfrey/workers/gate.py`); 0: it does not accept."""
-    accepted = _Int(12)
-    """Connections taken since the process started."""
+    looks = _Int(12)
+    """How often the process has looked whether a connection waits, while there were others: so its loop turns."""
 
     def __init__(self, ints: memoryview[int], floats: memoryview[float], text: memoryview[int]) -> None:
         self.ints = ints

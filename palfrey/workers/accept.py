@@ -39,8 +39,8 @@ BATCH = 16
 GROWTH = 8
 """Turns in a row that found all they asked for, after which twice as many are asked for. To find out that the queue is
 empty costs a tenth of what a connection does (accept(2), an exception): mostly the one that woke us is the only one."""
-PATIENCE = 0.001
-"""Seconds that others have to be first: a loop that turns has taken the connection by then."""
+PATIENCE = 0.002
+"""Seconds that others have to be first: a loop that turns has looked by then, unless the machine is busy."""
 PAUSE = 0.5
 """Seconds of not accepting after the process ran out of something that a connection needs."""
 UNLIMITED = 1 << 60
@@ -172,7 +172,7 @@ class Acceptor:
                 self._ask = min(BATCH, asked * 2)
                 self._found = 0
         if self._gated and taken:
-            self._tell(taken)
+            self._tell()
 
     def _take(self, door: Door, most: int) -> int:
         """Connections from the queue; how many there were, up to `most`."""
@@ -229,9 +229,9 @@ class Acceptor:
         if self._gate is not None:
             self._gate.show(self._held)
 
-    def _tell(self, taken: int) -> None:
+    def _tell(self) -> None:
         if self._gate is not None and self._watch is not Watch.PAUSED:
-            self._gate.took(taken, self._held)
+            self._gate.show(self._held)
 
     def _yield(self, gate: Gate) -> None:
         gate.note()
@@ -240,10 +240,9 @@ class Acceptor:
 
     def _insist(self, gate: Gate) -> None:
         """The others have had their moment. What is still there is taken, and they are not waited for again."""
-        taken = sum([self._take(door, 1) for door in self._doors])
-        if taken:
+        if any(self._take(door, 1) for door in self._doors):
             gate.doubt()
-            self._tell(taken)
+            self._tell()
 
     def _gone(self) -> None:
         """One of our connections is gone."""

@@ -4,8 +4,8 @@ Workers that watch one listening socket are woken alike, and who comes first wou
 scoreboard how many connections it holds while it accepts, and looks at the others' numbers before it takes more. It is
 all advice, from numbers that may be a moment old: nobody waits for anybody. A worker that is not the one to take a
 connection lets the others be first for a moment (`palfrey/workers/accept.py`) and takes it then if it is still there.
-Those who could have and did not, since their loop is blocked or their process stopped, are asleep: they are not
-counted until they take one again.
+Those who were to be first and did not even look, since their loop is blocked or their process stopped, are asleep: they
+are not counted until they look again.
 
 Workers are compared that listen on the very same sockets, of whatever generation. By itself a worker finds nobody.
 """
@@ -35,19 +35,19 @@ class Gate:
     """One worker's. `admits` in its row is 0 while it does not accept, else the sockets' identity in the upper half and
     its connections, and one, in the lower: comparable in one sweep over the rows."""
 
-    __slots__ = ("_accepted", "_asleep", "_base", "_board", "_least", "_noted", "_row")
+    __slots__ = ("_asleep", "_base", "_board", "_least", "_looks", "_noted", "_row")
 
     def __init__(self, board: Scoreboard, index: int, listeners: Sequence[Listener]) -> None:
         """`index`: of this worker's row, which it alone writes."""
         self._board = board
         self._row = board.row(index)
         self._base = identity(listeners) << COUNT_BITS
-        self._accepted = 0
+        self._looks = 0
         self._least = 0
         """Of the numbers when last looked at, as they stand in the rows."""
         self._noted: dict[int, int] = {}
         self._asleep: dict[int, int] = {}
-        """Row to the number of connections that its process had accepted when it was found asleep."""
+        """Row to how often its process had looked when it was found asleep."""
 
     @property
     def alone(self) -> bool:
@@ -62,14 +62,10 @@ class Gate:
         """This worker does not accept: full, draining, or out of something."""
         self._row.admits = 0
 
-    def took(self, count: int, held: int) -> None:
-        """This worker has accepted so many, and holds so many now."""
-        self._accepted += count
-        self._row.accepted = self._accepted
-        self._row.admits = self._base + held + 1
-
     def room(self, held: int) -> int:
         """How many connections this worker may take now, that holds so many; 0 when it is for others to be first."""
+        self._looks += 1
+        self._row.looks = self._looks
         if not held:
             return 1  # nobody can have fewer
         numbers = self._board.column(Row.admits)
@@ -82,25 +78,25 @@ class Gate:
 
     def note(self) -> None:
         """Remember those who are to be first, by the last look."""
-        accepted = self._board.column(Row.accepted)
+        looks = self._board.column(Row.looks)
         numbers = self._board.column(Row.admits)
         self._noted = {
             index: count
-            for index, (number, count) in enumerate(zip(numbers, accepted, strict=False))
+            for index, (number, count) in enumerate(zip(numbers, looks, strict=False))
             if number == self._least
         }
 
     def doubt(self) -> None:
-        """A connection has waited for them in vain: those of the noted that have not accepted anything are asleep."""
-        accepted = self._board.column(Row.accepted)
+        """A connection has waited for them in vain: those of the noted that have not looked are asleep."""
+        looks = self._board.column(Row.looks)
         for index, count in self._noted.items():
-            if index < len(accepted) and accepted[index] == count:
+            if index < len(looks) and looks[index] == count:
                 self._asleep[index] = count
 
     def _pass_over_sleepers(self, numbers: list[int]) -> None:
-        accepted = self._board.column(Row.accepted)
+        looks = self._board.column(Row.looks)
         for index, count in list(self._asleep.items()):
-            if index < len(numbers) and index < len(accepted) and accepted[index] == count:
+            if index < min(len(numbers), len(looks)) and looks[index] == count:
                 numbers[index] = 0
             else:
                 del self._asleep[index]

@@ -106,11 +106,11 @@ def test_a_column_is_one_number_of_each_row_within_reach() -> None:
     board = Scoreboard(4)
     for index in range(4):
         board.row(index).admits = 10 + index
-        board.row(index).accepted = index
+        board.row(index).looks = index
     assert board.column(Row.admits) == []
     board.reach = 3
     assert board.column(Row.admits) == [10, 11, 12]
-    assert board.column(Row.accepted) == [0, 1, 2]
+    assert board.column(Row.looks) == [0, 1, 2]
 
 
 def test_readiness_is_the_services_own() -> None:

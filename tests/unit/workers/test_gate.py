@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from palfrey.observe.scoreboard import Row, Scoreboard
+from palfrey.observe.scoreboard import Scoreboard
 from palfrey.workers.gate import COUNT, Gate, identity
 
 
@@ -111,27 +111,26 @@ def test_the_largest_identity_and_count_fit_a_row(listener, monkeypatch):
     assert gate.room(COUNT - 1) > 0
 
 
-def test_who_lets_a_connection_wait_is_passed_over_until_it_takes_one(listener):
+def test_who_does_not_even_look_is_passed_over_until_it_does(listener):
     board = Scoreboard(4)
     gate, blocked, awake = gates(board, listener, 5, 1, 3)
     assert gate.room(5) == 0
     gate.note()
-    awake.took(1, 4)
     gate.doubt()
     assert gate.room(5) == 0  # the one that is awake has fewer, too
     awake.show(6)
     assert gate.room(5) == 1
-    blocked.show(0)  # a connection of its went, which tells nothing
+    blocked.show(0)
     assert gate.room(5) == 1
-    blocked.took(1, 2)
+    blocked.room(0 + 1)
     assert gate.room(5) == 0
 
 
-def test_who_takes_one_in_time_is_not_doubted(listener):
+def test_who_looks_in_time_is_not_doubted(listener):
     gate, other, _ = gates(Scoreboard(4), listener, 5, 1, 9)
     gate.room(5)
     gate.note()
-    other.took(1, 2)
+    other.room(1)
     gate.doubt()
     assert gate.room(5) == 0
 
@@ -152,11 +151,3 @@ def test_sleepers_whose_rows_are_gone_are_forgotten(listener):
     assert gate.room(5) == 1
     board.reach = 3
     assert gate.room(5) == 0
-
-
-def test_what_was_taken_is_counted_for_all_to_see(listener):
-    board = Scoreboard(4)
-    gate, _ = gates(board, listener, 0, 0)
-    gate.took(2, 2)
-    gate.took(1, 3)
-    assert board.column(Row.accepted) == [3, 0]
