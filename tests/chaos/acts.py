@@ -184,13 +184,12 @@ def hoard(storm: Storm) -> str:
 
 
 def upgrade(storm: Storm) -> str:
-    release, since = storm.site.write_good(), storm.mark()
+    release = storm.site.write_good()
     before = storm.subject.arbiter
     os.kill(before, signal.SIGUSR2)
     arbiter = storm.subject.until(lambda: storm.other_arbiter(before), "another arbiter in the pid file")
     storm.wait_for_release(release)
     storm.subject.until(lambda: storm.gone(before), f"an end of the old arbiter {before}")
-    storm.target = storm.settled_target(since)
     return f"arbiter {before} handed over to {arbiter}"
 
 

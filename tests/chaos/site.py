@@ -83,10 +83,10 @@ class Site:
         self._write()
         return self.release
 
-    def write_broken(self, chance: random.Random) -> str:
-        """The next release, which is not; what is wrong with it."""
+    def write_broken(self, chance: random.Random, how: str = "") -> str:
+        """The next release, which is not; what is wrong with it, by chance unless it is said."""
         self.release += 1
-        self._write(chance.choice(list(BREAKAGES)))
+        self._write(how or chance.choice(list(BREAKAGES)))
         return self.broken
 
     def write_hanging(self) -> None:

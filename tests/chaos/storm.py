@@ -310,10 +310,6 @@ class Storm:
         except ChildProcessError:
             return not psutil.pid_exists(pid)
 
-    def settled_target(self, since: int) -> int:
-        """How many workers a new arbiter wants, by its banner."""
-        return int(self.subject.line(r"starting (\d+) worker", since)[1])
-
     def _clock(self) -> str:
         return f"{time.monotonic() - self._began:7.1f} s"
 

@@ -60,6 +60,8 @@ class Options:
     """The server's keep-alive timeout; think times go up to 1.3 of it."""
     brisk: float = 0.5
     """Share of think times that are next to none."""
+    brisk_seconds: float = 0.05
+    """Most seconds that those take; 0: no thought at all."""
     stream_seconds: float = 2.0
     trickle_seconds: float = 1.5
     """Most seconds that a request trickles."""
@@ -165,8 +167,11 @@ class Client:
         limit = self.options.keep_alive
         dice = self.random.random()
         brisk = self.options.brisk
+        if dice < brisk and not self.options.brisk_seconds:
+            self._look_at_idle()
+            return
         if dice < brisk:
-            seconds = self.random.uniform(0, 0.05)
+            seconds = self.random.uniform(0, self.options.brisk_seconds)
         elif dice < brisk + 0.3 * (1 - brisk):
             seconds = max(0.0, limit + self.random.uniform(-0.01, 0.01))
         else:

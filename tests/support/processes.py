@@ -80,7 +80,7 @@ class Server:
         self._process = subprocess.Popen(
             [*command, *arguments],
             cwd=cwd,
-            env={**_clean_environment(), **(env or {})},
+            env={**clean_environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -254,7 +254,7 @@ def leftovers(session: int) -> list[int]:
     return found
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     ours = ("PALFREY_", "PYTEST_", "LISTEN_", "NOTIFY_SOCKET", "WEB_CONCURRENCY", "PORT", "FORWARDED_ALLOW_IPS")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # Bytecode counts as fresh while the source's second and size are the same: tests rewrite applications faster.
