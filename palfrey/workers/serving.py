@@ -57,10 +57,10 @@ class Serving:
         access: AccessLog,
         tls: ServerTls | None = None,
         on_sweep: Callable[[Serving], None] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """To be made inside the running loop. `on_sweep` is called once a second (heartbeats). `gate`: where others
         share the listeners."""
-        gate: Gate | None = None,
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._lifespan = Lifespan(app, settings.lifespan)
