@@ -165,7 +165,8 @@ class Voice:
         after = _after(departure.retry_in, departure.waits)
         follows = f"its slot is filled again {after}"
         if child.is_mold:
-            follows = f"it is made anew {after}, from the files that lie on disk by then; its workers serve on"
+            refused = ", which the last reload refused" if self.bulletin.refusal else ""
+            follows = f"it is made anew {after}, from what lies on disk{refused}; its workers serve on"
         log.error("%s (%d) %s%s; %s", name, child.pid, departure.cause, row, follows)
 
     def suspects(self, child: Child, reason: str, now: float, *, stopped: bool) -> None:

@@ -69,7 +69,7 @@ def cast(roster: Roster, clock: Clock) -> Iterator[Action]:
             if any(_molds(roster, pool, generation)):
                 continue
             ours = generation == pool.generation
-            if not ours or slot is None or clock.passed(slot.not_before):
+            if not ours or slot is None or (not slot.waits and clock.passed(slot.not_before)):
                 yield Spawn(pool.name, MOLD, generation)
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import faulthandler
 import gc
 import os
 import select
@@ -79,7 +78,6 @@ class Mold:
         drop_privileges(settings.user, settings.group)
         for number in (signal.SIGTERM, signal.SIGQUIT):
             signal.signal(number, lambda *_: os._exit(EXIT_OK))
-        faulthandler.enable(file=self._estate.logs.error_fileno(), all_threads=True)  # for an import that hangs
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _load(self) -> Any:

@@ -214,6 +214,13 @@ class TestDeath:
         assert foundry.wait(2.0) == [Spawn("app", MOLD, 1)]
         assert spawns(foundry.ready(foundry.mold)) == [(0, 1)]
 
+    def test_in_development_a_failed_import_waits_for_files_to_change(self) -> None:
+        foundry = serving(develop=True)
+        foundry.crash(foundry.mold)
+        foundry.fail(foundry.mold)
+        assert spawns(foundry.wait(100.0)) == []
+        assert spawns(foundry.reload()) == [(MOLD, 2)]
+
     def test_one_that_has_lost_its_channel_is_replaced(self) -> None:
         foundry = serving()
         foundry.roster.lost(foundry.mold, foundry.now)
