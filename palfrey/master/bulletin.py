@@ -26,6 +26,7 @@ import os
 from collections.abc import Callable, Mapping
 from enum import Enum
 
+from palfrey.master.casting import broken_mold
 from palfrey.master.records import Phase, Pool
 from palfrey.master.roster import Roster
 from palfrey.system import systemd
@@ -270,6 +271,9 @@ def _pool(roster: Roster, pool: Pool, stage: Stage) -> str:
             halted = ", where the roll-out has halted" if slot.number in older else ""
             text += f"; {slot.last.of(f'worker {slot.number + 1}')}{row}{halted}"
             break
+    mold = broken_mold(roster, pool)
+    if mold is not None and mold.last is not None:
+        text += f"; {mold.last.of(mold.label)}"
     if pool.candidate is not None:
         text += f"; generation {pool.candidate.generation} is tried"
     return text

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from palfrey.master.actions import Action, Kill, Quit, Retire, Spawn
 from palfrey.master.overdue import LOST_GRACE, Clock
-from palfrey.master.records import MOLD, Birth, Phase, Pool, Worker
+from palfrey.master.records import MOLD, Birth, Phase, Pool, Slot, Worker
 
 if TYPE_CHECKING:
     from palfrey.master.roster import Roster
@@ -41,6 +41,14 @@ def expected(roster: Roster, pool: Pool, clock: Clock) -> list[Birth]:
         for birth in roster.births
         if birth.pool == pool.name and not clock.passed(_since(roster, birth) + 2 * BIRTH_GRACE)
     ]
+
+
+def broken_mold(roster: Roster, pool: Pool) -> Slot | None:
+    """The molds' slot, when the one that is missing has failed: no worker can be had then."""
+    slot = pool.mold_slot
+    if slot is None or not slot.fails_with(pool.generation) or may_spawn(roster, pool, pool.generation):
+        return None
+    return slot
 
 
 def kill_barren_molds(roster: Roster, clock: Clock) -> Iterator[Action]:

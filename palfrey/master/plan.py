@@ -48,7 +48,7 @@ from palfrey.master.actions import (
     Suspend,
     WaitUntil,
 )
-from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn
+from palfrey.master.casting import broken_mold, cast, expected, kill_barren_molds, let_molds_go, may_spawn
 from palfrey.master.overdue import LOST_GRACE, Clock, part_with_the_overdue
 from palfrey.master.records import PROVEN, Candidate, Phase, Pool, Slot, Worker
 from palfrey.master.succession import (
@@ -238,8 +238,11 @@ def _standing(roster: Roster, pool: Pool, clock: Clock) -> Announce | None:
     """None while a slot is on its way, be it the roll-out that goes on or a crash that is made good at once."""
     keepers = {slot.number: _keeper(roster, pool, slot.number, clock) for slot in pool.wanted()}
     current = [keeper for keeper in keepers.values() if keeper is not None and keeper.generation == pool.generation]
+    mold = broken_mold(roster, pool)
     troubled = [
-        slot for slot in pool.wanted() if keepers[slot.number] not in current and slot.fails_with(pool.generation)
+        slot
+        for slot in pool.wanted()
+        if keepers[slot.number] not in current and (mold is not None or slot.fails_with(pool.generation))
     ]
     empty = [slot for slot in pool.wanted() if keepers[slot.number] is None and slot not in troubled]
     older = len(keepers) - len(current) - sum(1 for keeper in keepers.values() if keeper is None)
@@ -252,8 +255,8 @@ def _standing(roster: Roster, pool: Pool, clock: Clock) -> Announce | None:
         for keeper in current:
             if pool.slot(keeper.slot).failures > 1 and not clock.passed((keeper.ready_at or keeper.born) + PROVEN):
                 return None
-    worst = max(troubled, key=lambda slot: slot.failed_at, default=None)
-    cause = worst.last.of(f"worker {worst.number + 1}") if worst is not None and worst.last is not None else ""
+    worst = mold or max(troubled, key=lambda slot: slot.failed_at, default=None)
+    cause = worst.last.of(worst.label) if troubled and worst is not None and worst.last is not None else ""
     return Announce(pool.name, pool.generation, len(current), pool.target, older, cause)
 
 

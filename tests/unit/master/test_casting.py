@@ -209,10 +209,21 @@ class TestDeath:
         assert foundry.roster.failed(foundry.mold, "importing failed", "", foundry.now), "nobody else will say so"
         foundry.exit(foundry.workers()[0].pid, 3)
         assert foundry.settle() == []
-        assert foundry.crash(foundry.pids(Phase.READY)[0]) == [], "no mold, no worker"
+        assert spawns(foundry.crash(foundry.pids(Phase.READY)[0])) == [], "no mold, no worker"
         assert foundry.wait(0.1) == []
         assert foundry.wait(2.0) == [Spawn("app", MOLD, 1)]
         assert spawns(foundry.ready(foundry.mold)) == [(0, 1)]
+
+    def test_a_shortfall_that_it_causes_is_announced_with_its_reason(self) -> None:
+        foundry = serving()
+        foundry.crash(foundry.mold)
+        assert not only(foundry.fail(foundry.mold, "importing failed"), Announce), "everybody serves on"
+        (told,) = only(foundry.crash(foundry.pids(Phase.READY)[0]), Announce)
+        assert told == Announce("app", 1, 1, 2, 0, "mold: importing failed")
+        foundry.wait(10.0)
+        foundry.ready(foundry.mold)
+        did = foundry.ready(foundry.booting) + foundry.wait(100.0)
+        assert Announce("app", 1, 2, 2, 0, "") in did
 
     def test_in_development_a_failed_import_waits_for_files_to_change(self) -> None:
         foundry = serving(develop=True)
