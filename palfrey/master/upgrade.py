@@ -294,7 +294,8 @@ class Upgrade:
             )
 
     def _has_failed(self, message: Message) -> None:
-        self._failure = (str(message.get("reason", "")), str(message.get("detail") or ""))
+        """Its first word counts: what it says while it ends is less and less to the point."""
+        self._failure = self._failure or (str(message.get("reason", "")), str(message.get("detail") or ""))
 
     def _stops(self, message: Message) -> None:
         """It was told to end: alone, or, where it is the service, with what is left of this one."""

@@ -285,15 +285,22 @@ def test_an_upgrade_changes_the_main_process_and_nothing_else(begin: Service, tw
     assert server.wait() == 0
 
 
-def test_an_upgrade_that_fails_shows_in_the_status(begin: Service, site: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [("palfrey.conf.py", "timeout = 'soon'\n", "timeout"), ("main.py", "import nothing_of_this_name\n", "importing")],
+)
+def test_an_upgrade_that_fails_shows_in_the_status(
+    begin: Service, site: Path, file: str, text: str, reason: str
+) -> None:
     (site / "palfrey.conf.py").write_text("")
     systemd, _ = begin(watchdog=4.0)
     systemd.wait_for_state("active")
     main_pid = systemd.main_pid
-    (site / "palfrey.conf.py").write_text("timeout = 'soon'\n")
+    (site / file).write_text(text)
     os.kill(main_pid, signal.SIGUSR2)
     systemd.wait_for_status("the last upgrade failed: ")
     assert systemd.status.startswith("Generation 1 serves with 1 of 1 worker; the last upgrade failed: ")
+    assert reason in systemd.status
     assert systemd.wait_for("WATCHDOG=1").sender == main_pid
 
 
