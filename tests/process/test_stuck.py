@@ -89,9 +89,9 @@ def test_shown_with_its_function_and_its_request_then_ended_and_replaced(serve: 
         server.wait_for(rf'^Running: "GET /{manner}\?id=7" from 127\.0\.0\.1:\d+, begun \d')
         assert server.get("/") == ["ok"], "the other one serves"
         server.wait_for(rf"\({stuck}\) has not answered for 2 s: aborted")
-        server.wait_for(rf"main\.py.* in {manner}$")
-        server.wait_for(rf'^Running: "GET /{manner}\?id=7"')
-        server.wait_for(r"is ready, generation 1")
+        server.wait_for_each(
+            rf"main\.py.* in {manner}$", rf'^Running: "GET /{manner}\?id=7"', r"is ready, generation 1"
+        )
         assert read_all(client) == b""
     assert "killed" not in server.output, "it ended by itself, with the hooks for that"
     assert server.get("/") == ["ok"]
@@ -133,8 +133,9 @@ def test_a_hang_at_import_is_shown_and_given_up_and_the_old_generation_serves_on
     booting = server.wait_for(r"Worker 1 \((\d+)\) has not become ready within 1.5 s: its stacks follow")[1]
     server.wait_for(r"main\.py.* in connects$")
     server.wait_for(rf"\({booting}\) did not become ready within 3 s: aborted; it has not served yet")
-    server.wait_for(r"main\.py.* in connects$")
-    server.wait_for(r"Reload refused: its first worker did not become ready within 3 s")
+    server.wait_for_each(
+        r"main\.py.* in connects$", r"Reload refused: its first worker did not become ready within 3 s"
+    )
     assert server.get("/") == ["ok"]
 
 

@@ -266,3 +266,15 @@ def test_configuration_is_exported_to_workers_only(start: Start, site: Path) -> 
     server.signal(signal.SIGTERM)
     server.wait_for("arbiter: None")
     assert server.wait() == 0
+
+
+def test_as_many_workers_as_there_are_cpus(start: Start) -> None:
+    server = start(env={"WEB_CONCURRENCY": "auto"})
+    count = int(server.wait_for(r"starting (\d+) workers? \(auto: \d+ CPUs?.*\) of main:app")[1])
+    server.wait_for_ready(count)
+    assert len(server.workers()) == count
+    assert count <= (os.cpu_count() or 1)
+    server.signal(signal.SIGTTIN)
+    server.wait_for(rf"Workers: {count + 1}, before {count}")
+    server.signal(signal.SIGHUP)
+    server.wait_for_ready(count + 1, generation=2)
