@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     import ssl
 
 
+NO_MOLDS = (
+    "preload_app has no effect on this system, which does not let a process adopt orphans as Linux does: each worker "
+    "imports the application by itself"
+)
+
+
 @dataclass(slots=True)
 class Generation:
     number: int
@@ -50,6 +56,16 @@ class Generation:
     def workers(self) -> int:
         """How many are wanted."""
         return self.cpus.cpus if self.cpus is not None else int(self.settings.workers)
+
+    @property
+    def notices(self) -> list[str]:
+        """What is to be warned of before it is tried."""
+        notices = []
+        if self.tls is not None and self.tls.notice is not None:
+            notices.append(self.tls.notice)
+        if self.settings.preload_app and not CAN_ADOPT:
+            notices.append(NO_MOLDS)
+        return notices
 
     @property
     def terms(self) -> Terms:

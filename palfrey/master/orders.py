@@ -6,7 +6,6 @@ goes wrong in one leaves the service as it was. Once the service ends, orders th
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 import traceback
@@ -14,7 +13,6 @@ import traceback
 from palfrey.config.hooks import call_hook
 from palfrey.errors import PalfreyError
 from palfrey.master.desk import POOL, Desk
-from palfrey.master.generations import Generation
 from palfrey.master.renewal import Renewal
 from palfrey.master.signals import Command
 from palfrey.master.upgrade import Upgrade
@@ -88,7 +86,8 @@ class Orders:
             return
         for notice in resolved.notices:
             desk.log.warning("%s", notice.message)
-        _warn_of_certificates(candidate, desk.log)
+        for warning in candidate.notices:
+            desk.log.warning("%s", warning)
         call_hook(candidate.settings, "on_reload", desk.view(), log=desk.log)
         desk.voice.tries(candidate.number, stay)
         desk.roster.reload(POOL, candidate.number, candidate.terms)
@@ -147,8 +146,3 @@ class CertificateWatch:
             return
         if self._renewal.wants_reload(self._desk.house.generations.current, now, self._desk.log):
             self._orders.reload()
-
-
-def _warn_of_certificates(candidate: Generation, log: logging.Logger) -> None:
-    if candidate.tls is not None and candidate.tls.notice is not None:
-        log.warning("%s", candidate.tls.notice)

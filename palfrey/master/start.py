@@ -89,9 +89,8 @@ class House:
     def _open(self, server: Callable[[], ServerView]) -> None:
         settings = self.settings
         call_hook(settings, "on_starting", server(), log=self.logs.error)
-        tls = self.generations.first(self._resolved).tls
-        if tls is not None and tls.notice is not None:
-            self.logs.error.warning("%s", tls.notice)
+        for warning in self.generations.first(self._resolved).notices:
+            self.logs.error.warning("%s", warning)
         self._undo.append(self.generations.close)
         for fd, name in self.generations.unused():
             self.logs.error.warning(

@@ -15,7 +15,7 @@ import pytest
 
 from palfrey.config.sources import Resolved, from_arguments, resolve
 from palfrey.errors import BindError, ConfigError
-from palfrey.master.generations import Generation, Generations, asked_for, unreloadable
+from palfrey.master.generations import NO_MOLDS, Generation, Generations, asked_for, unreloadable
 
 
 @pytest.fixture
@@ -206,3 +206,12 @@ def test_a_tls_hook_that_raises_is_a_setting_that_does_not_fit(generations: Gene
 
     with pytest.raises(ConfigError, match="the hook ssl_context raised OSError: no token"):
         generations.first(resolved(ssl_context=hook))
+
+
+def test_where_no_process_can_adopt_preloading_is_warned_of_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Generation(1, resolved(preload_app=True).settings, {}, [], None)
+    monkeypatch.setattr("palfrey.master.generations.CAN_ADOPT", True)
+    assert (made.terms.preload, made.notices) == (True, [])
+    monkeypatch.setattr("palfrey.master.generations.CAN_ADOPT", False)
+    assert not made.terms.preload
+    assert made.notices == [NO_MOLDS]
