@@ -226,8 +226,9 @@ class Bulletin:
 
 
 def any_healthy(roster: Roster, since: float) -> bool:
-    """Whether the loop of a serving worker has turned after that time."""
-    return any(
+    """Whether the loop of a serving worker has turned after that time. Where a successor's workers serve in place of
+    ours, they are its business."""
+    return roster.succession.retired or any(
         max(worker.heartbeat, worker.ready_at or 0.0) >= since
         for worker in roster.workers.values()
         if worker.phase is Phase.READY and not worker.is_mold

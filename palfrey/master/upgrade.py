@@ -184,7 +184,7 @@ class Upgrade:
         if self._state.stage is not Stage.LEFT or self._stopped:
             return False
         self._log.info(
-            "%s: this process ends, and process %d is the service: signal that one to stop it",
+            "%s: this process ends; process %d is the service, signal that one to stop it",
             command.name,
             self._state.pid,
         )

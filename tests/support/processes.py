@@ -87,7 +87,7 @@ class Server:
             pass_fds=pass_fds,
             start_new_session=True,  # what it leaves behind is found by its session
         )
-        self.pid = self._process.pid
+        self.pid = self._session = self._process.pid
         assert self._process.stdout is not None
         self._output = self._process.stdout
         os.set_blocking(self._output.fileno(), False)
@@ -155,7 +155,11 @@ class Server:
     # Acts
 
     def signal(self, signum: int) -> None:
-        self._process.send_signal(signum)
+        os.kill(self.pid, signum)
+
+    def follow(self, pid: int) -> None:
+        """After an upgrade: this process is the server now. `wait` still gives the first one's status."""
+        self.pid = pid
 
     def workers(self) -> list[int]:
         """The pids of its children that live."""
@@ -202,14 +206,19 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._process.poll() is None:
+            if self.pid != self._session:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGTERM)
+            elif self._process.poll() is None:
                 self._process.terminate() if kind is None else self._process.kill()
             if kind is None:
                 self.wait()
-                left = outliving(self.pid)
+                left = outliving(self._session)
                 assert left == [], f"left behind: {left}\n{self.output}"
         finally:
-            for pid in leftovers(self.pid):
+            if self._process.poll() is None:
+                self._process.kill()
+            for pid in leftovers(self._session):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._process.wait()
