@@ -336,20 +336,19 @@ def gate(site: Path) -> Path:
 
 
 def test_a_successor_that_is_killed_before_it_is_ready(serve: Start, site: Path) -> None:
-    server = serve(*QUICK)
+    server = serve(*QUICK, workers=1)
     way = gate(site)
     successor = begin_upgrade(server)
     server.wait_for("at the gate")
     os.kill(successor, signal.SIGKILL)
     server.wait_for(rf"Upgrade failed: process {successor} was killed by SIGKILL before it was ready")
     assert server.get()[1] == "1"
-    with open(way, "w"):  # its workers see that it is gone, and go
-        pass
+    way.write_text("its worker sees that it is gone, and goes")
 
 
 def test_a_successor_that_does_not_become_ready(serve: Start, site: Path) -> None:
     (site / "palfrey.conf.py").write_text(
-        "boot_timeout = 0.5\nfrom palfrey.master import succession\nsuccession.START_MARGIN = 0.5\n"
+        "from palfrey.master import upgrade\nupgrade.START_MARGIN = -58.0\n"  # of boot_timeout's 60
     )
     server = serve(*QUICK)
     (site / "palfrey.conf.py").write_text("import time\ntime.sleep(600)\n")
@@ -402,12 +401,12 @@ def test_an_upgrade_waits_for_the_reload_that_is_under_way(serve: Start, site: P
     server.wait_for("at the gate")
     server.signal(signal.SIGUSR2)
     server.wait_for("once the reload that is under way is decided")
-    with open(way, "w"):
-        server.wait_for("Generation 2 is fit to serve")
+    way.write_text("open")
+    server.wait_for("Generation 2 is fit to serve")
     server.wait_for(r"Upgrading: process (\d+) executes")
     server.wait_for("at the gate")
-    with open(way, "w"):
-        before, successor = server.pid, int(server.wait_for(r"Process (\d+) takes over")[1])
+    way.write_text("open")
+    before, successor = server.pid, int(server.wait_for(r"Process (\d+) takes over")[1])
     server.wait_for(f"Process {before} has left")
     server.follow(successor)
     assert server.get()[1] == "3"
