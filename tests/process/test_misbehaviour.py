@@ -204,3 +204,21 @@ def test_an_arbiter_that_was_stopped_for_a_while_blames_nobody(fake: FakeStart) 
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert "has not answered" not in server.output
+
+
+def test_a_worker_that_the_kernel_killed_for_its_memory_is_said_to_have_been(fake: FakeStart, tmp_path: Path) -> None:
+    """The kernel's count is played by a file; a kill that it does not count is somebody's."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    events = tmp_path / "sys/fs/cgroup/memory.events"
+    events.parent.mkdir(parents=True)
+    events.write_text("oom_kill 4\n")
+    patch = f"import palfrey.arbiter as a\nreal = a.OomKills\na.OomKills = lambda: real({str(tmp_path)!r})"
+    server = fake("obeys", "workers=2", patch=patch)
+    server.wait_for_ready(2)
+    first, second = server.workers()
+    events.write_text("oom_kill 5\n")
+    os.kill(first, signal.SIGKILL)
+    server.wait_for(rf"\({first}\) was killed by SIGKILL for want of memory \(the kernel's OOM killer\); its slot")
+    os.kill(second, signal.SIGKILL)
+    server.wait_for(rf"\({second}\) was killed by SIGKILL; its slot")

@@ -106,6 +106,12 @@ class Server:
             if not self._read_on(deadline):
                 raise AssertionError(f"no line with {pattern!r} in:\n{self.output}")
 
+    def has_said(self, pattern: str) -> bool:
+        """Whether a line of the output so far holds the pattern. Does not wait, and uses no line up."""
+        while self._read_on(time.monotonic()):
+            pass
+        return any(re.search(pattern, line) for line in self.lines)
+
     def wait_for_each(self, *patterns: str) -> list[re.Match[str]]:
         """A line for each pattern, in whatever order they come."""
         start, found = self._seen, []
