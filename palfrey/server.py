@@ -11,11 +11,13 @@ import importlib
 import logging
 import os
 import signal
+import sys
+import sysconfig
 from typing import TYPE_CHECKING, Any
 
 from palfrey.asgi.load import load_app
 from palfrey.config.settings import ROWS, Settings
-from palfrey.config.sources import from_arguments
+from palfrey.config.sources import Resolved, from_arguments
 from palfrey.errors import EXIT_OK, ConfigError, PalfreyError
 from palfrey.master.generations import bound_addresses, server_tls
 from palfrey.master.logs import configure_logs
@@ -31,6 +33,9 @@ log = logging.getLogger("palfrey.error")
 
 ARBITERS = ("workers", "max_requests", "user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile", "reload")
 """Settings that an arbiter sees to, and that one process by itself would pass over: a `user` above all."""
+
+INSTALLED = tuple(os.path.join(os.path.realpath(path), "") for path in sysconfig.get_paths().values())
+"""Where modules are that nobody edits."""
 
 
 class Server:
@@ -123,7 +128,13 @@ def run(app: ASGIApp | str, **settings: Any) -> int:
     if isinstance(app, str):
         resolved = from_arguments({"app": app, **settings}, os.getcwd())
         arbiter = importlib.import_module("palfrey.arbiter")
-        status: int = arbiter.Arbiter(lambda: resolved, resolved).run()
+
+        def load() -> Resolved:
+            if resolved.settings.reload:
+                forget_neighbours(os.getcwd())
+            return resolved
+
+        status: int = arbiter.Arbiter(load, load()).run()
         return status
     resolved = from_arguments(settings, os.getcwd())
     for name in ARBITERS:
@@ -131,6 +142,19 @@ def run(app: ASGIApp | str, **settings: Any) -> int:
             raise ConfigError(f'{name} needs an import string: palfrey.run("main:app", {name}=...)')
     os.environ.update(resolved.environment)
     return _run_object(app, resolved.settings)
+
+
+def forget_neighbours(directory: str) -> None:
+    """Have the modules imported anew that the calling program has from this directory: workers are forked from it, and
+    would take those that they find for what lies on disk by then."""
+    below = os.path.join(os.path.realpath(directory), "")
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or name == "__main__" or name.partition(".")[0] == "palfrey":
+            continue
+        path = os.path.realpath(file)
+        if path.startswith(below) and not path.startswith(INSTALLED):
+            del sys.modules[name]
 
 
 def _run_object(app: ASGIApp, settings: Settings) -> int:

@@ -161,7 +161,9 @@ class Voice:
             log.debug("%s (%d) %s", name, child.pid, departure.cause)
             return
         again = _again(departure.times)
-        row = f" {again}" if again else f", {departure.failures} failures in a row" if departure.failures > 1 else ""
+        row = f" {again}" if again else ""
+        if departure.failures > 1 and not again and not departure.waits:
+            row = f", {departure.failures} failures in a row"
         after = _after(departure.retry_in, departure.waits)
         follows = f"its slot is filled again {after}"
         if child.is_mold:
