@@ -199,8 +199,8 @@ def test_an_arbiter_that_was_stopped_for_a_while_blames_nobody(fake: FakeStart) 
     server.signal(signal.SIGSTOP)
     (Path(server.cwd) / "later").touch()
     server.signal(signal.SIGCONT)
-    server.signal(signal.SIGUSR2)
-    server.wait_for("SIGUSR2")
+    server.signal(signal.SIGUSR1)
+    server.wait_for("Log files opened anew")
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert "has not answered" not in server.output
