@@ -322,7 +322,7 @@ RUNNING: tuple[Rule, ...] = (
     begin_the_upgrade,
     hand_over,
 )
-RETIRED: tuple[Rule, ...] = (part_with_the_overdue, hurry_the_successor, retire_all, leave)
+RETIRED: tuple[Rule, ...] = (part_with_the_overdue, kill_barren_molds, hurry_the_successor, retire_all, leave)
 ENDING: tuple[Rule, ...] = (
     wait_no_longer,
     part_with_the_overdue,

@@ -34,6 +34,7 @@ from palfrey.master.actions import (
     StartSuccessor,
     TellPredecessor,
 )
+from palfrey.master.casting import expected
 from palfrey.master.records import Phase
 
 if TYPE_CHECKING:
@@ -214,8 +215,10 @@ def hand_over(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def retire_all(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """Others serve on from the same queues."""
+    """Others serve on from the same queues. A mold stays for workers that come back: it has the old code."""
     for worker in roster.workers.values():
+        if worker.is_mold and roster.succession.stage is Stage.ASIDE:
+            continue
         if worker.phase is Phase.BOOTING:
             yield Quit(worker.pid, "is not needed any more")
         elif worker.phase is Phase.READY:
@@ -223,7 +226,8 @@ def retire_all(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def leave(roster: Roster, clock: Clock) -> Iterator[Action]:
-    if roster.succession.stage is Stage.LEFT and not roster.workers:
+    unborn = any(expected(roster, pool, clock) for pool in roster.pools.values())
+    if roster.succession.stage is Stage.LEFT and not roster.workers and not unborn:
         yield Finish(roster.exit_status)
 
 

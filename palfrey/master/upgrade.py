@@ -216,7 +216,7 @@ class Upgrade:
         self._failure, self._ready, self._stopped = None, {}, False
         ours, theirs = channel_pair()
         try:
-            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - until it is known what became of it
+            self._errors = _file_without_name()
             with blocked():
                 pid = os.fork()
                 if pid == 0:
@@ -400,6 +400,13 @@ class Upgrade:
     @property
     def _log(self) -> Any:
         return self._desk.log
+
+
+def _file_without_name() -> Any:
+    """In memory where the system can do that: a service may have no directory to write to."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("palfrey"), "rb")
+    return tempfile.TemporaryFile()
 
 
 def _hand_on_systemd(environment: dict[str, str], fds: list[int]) -> None:

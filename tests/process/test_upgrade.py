@@ -101,6 +101,17 @@ def test_a_unix_socket_keeps_its_file_and_its_place(start: Start, site: Path) ->
     assert not path.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="preloading is Linux's")
+def test_with_a_mold(serve: Start, site: Path) -> None:
+    # A mold is no worker, and the application there is many of them.
+    (site / "main.py").write_text((site / "main.py").read_text().replace("environ['PALFREY_WORKER']", "name"))
+    server = serve(*QUICK, "--preload")
+    upgrade(server)
+    assert server.get()[1] == "2"
+    server.signal(signal.SIGHUP)
+    server.wait_for_ready(2, generation=3)
+
+
 def test_changed_binds_are_opened_and_closed(start: Start, site: Path) -> None:
     config = site / "palfrey.conf.py"
     config.write_text("bind = ['unix:one.sock', '127.0.0.1:0']\n")

@@ -17,7 +17,7 @@ from palfrey.master.actions import (
     TellPredecessor,
 )
 from palfrey.master.overdue import MARGIN
-from palfrey.master.records import Phase
+from palfrey.master.records import MOLD, Phase
 from palfrey.master.succession import (
     ANSWER_GRACE,
     END_GRACE,
@@ -142,6 +142,26 @@ class TestByHand:
         assert only(world.wait(3600), EndSuccessor) == [], "it may take its time"
         assert world.roster.succession.gone(world.now) is Stage.PARTING
         assert stage(world) is Stage.ALONE
+
+    def test_a_mold_stays_for_workers_that_come_back_and_goes_with_the_arbiter(self) -> None:
+        world = World(1, timeout=0, preload=True)
+        assert spawns(world.settle()) == [(MOLD, 1)]
+        (mold,) = world.pids()
+        assert spawns(world.ready(mold)) == [(0, 1)]
+        world.ready(world.booting)
+        world.roster.succession.ask(auto=False, limit=0, now=world.now)
+        world.settle()
+        world.roster.succession.ready(world.now)
+        world.roster.succession.withdraw(world.now)
+        world.settle()
+        world.obey()
+        assert world.pids() == [mold]
+        world.roster.succession.come_back(world.now)
+        assert spawns(world.settle()) == [(0, 1)]
+        world.ready(world.booting)
+        world.roster.succession.hand_over(world.now)
+        assert [type(action) for action in world.settle()] == [Retire, Retire]
+        assert world.obey() == [Finish(0)]
 
     def test_without_a_successor_that_serves_nobody_withdraws(self) -> None:
         world = serving(1)
