@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("palfrey.error")
 
-ARBITERS = ("workers", "max_requests", "user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile", "reload")
+ARBITERS = (
+    *("workers", "max_requests", "max_memory", "max_lifetime", "request_timeout"),
+    *("user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile", "reload"),
+)
 """Settings that an arbiter sees to, and that one process by itself would pass over: a `user` above all."""
 
 INSTALLED = tuple(os.path.join(os.path.realpath(path), "") for path in sysconfig.get_paths().values())

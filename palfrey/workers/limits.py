@@ -64,12 +64,10 @@ class Limits:
         """The request that was last too old."""
         self._said = 0.0
 
-    def count(self, requests: int) -> bool:
-        """So many requests have begun. True when they are as many as it may serve."""
-        if not self.requests or requests < self.requests:
-            return False
-        self._is(requests / self.requests, f"it has served {self.requests} requests (max_requests)")
-        return True
+    def count(self, requests: int) -> None:
+        """So many requests have begun."""
+        if self.requests and requests >= self.requests:
+            self._is(requests / self.requests, f"it has served {self.requests} requests (max_requests)")
 
     def look(self, now: float, requests: int, oldest: Exchange | None) -> None:
         """The sweep's: say it if a limit is reached. `oldest` is the oldest request that is not answered."""

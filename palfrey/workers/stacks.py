@@ -2,7 +2,7 @@
 
 faulthandler (`palfrey/system/dump.py`) shows what the interpreter runs, in whatever state it is. It does not know
 requests: `in_hand` names them, and first the one whose code was interrupted, found by walking from the frame that the
-signal's handler was given up to the exchange that runs it. And an application that waits for what never comes (a
+signal's handler was given down to the exchange that runs it. And an application that waits for what never comes (a
 database that does not answer) runs nothing: the stack is that of an idle event loop, and the place to mend is in the
 chain of awaits that its task stands in (`waiting`, `awaits_of`).
 """
@@ -13,7 +13,7 @@ import asyncio
 import heapq
 import os
 import traceback
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from operator import attrgetter
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -29,14 +29,13 @@ MOST = 10
 """Tasks or requests that are shown; a worker may hold thousands, and they tend to wait for the same."""
 
 
-def in_hand(running: Iterable[Exchange], frame: FrameType | None, now: float, most: int = MOST) -> list[str]:
+def in_hand(running: Collection[Exchange], frame: FrameType | None, now: float, most: int = MOST) -> list[str]:
     """A line for each request that the application works on: the one that `frame` belongs to, then the oldest.
 
     `now` is time.monotonic().
     """
-    current = interrupted(frame)
-    exchanges = list(running)
-    others = [exchange for exchange in exchanges if exchange is not current]
+    current = interrupted(frame, running)
+    others = [exchange for exchange in running if exchange is not current]
     shown = heapq.nsmallest(most, others, key=_started)
     lines = [f"Running: {_described(current, now)}"] if current is not None else []
     lines += [f"In hand: {_described(exchange, now)}" for exchange in shown]
@@ -45,12 +44,21 @@ def in_hand(running: Iterable[Exchange], frame: FrameType | None, now: float, mo
     return lines
 
 
-def interrupted(frame: FrameType | None) -> Exchange | None:
-    """The request whose code runs in this frame. None for any other code, a task of the application's own included."""
+def interrupted(frame: FrameType | None, running: Collection[Exchange]) -> Exchange | None:
+    """The request whose code runs in this frame. None for any other code.
+
+    The exchange is found at the bottom of its own task; frameworks also run applications in tasks of their own, and
+    there it is known by the scope that is handed on from function to function under that name.
+    """
     while frame is not None:
         if frame.f_code is _RUN:
             exchange = frame.f_locals["self"]
             return exchange if isinstance(exchange, Exchange) else None
+        if "scope" in frame.f_code.co_varnames:
+            scope = frame.f_locals.get("scope")
+            for exchange in running:
+                if exchange.scope is scope:
+                    return exchange
         frame = frame.f_back
     return None
 

@@ -208,8 +208,9 @@ class Worker:
 
     def _count_request(self) -> None:
         serving = self._serving
-        if serving is not None and self._limits.count(serving.service.requests):
+        if serving is not None and serving.service.requests >= self._limits.requests:
             serving.service.on_request = None
+            self._limits.count(serving.service.requests)
 
     def _tire(self, reason: str, wear: float) -> None:
         self._channel.send("tired", reason=reason, wear=wear)
@@ -241,7 +242,7 @@ class Worker:
             lines = waiting(loop)
         else:
             lines = in_hand(self._serving.service.running, frame, time.monotonic())
-        write_lines(self._trace_fd(), lines)
+        write_lines(self._trace_fd(), [f"[{os.getpid()}] {line}" for line in lines])
 
     def _aborted(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> None:
         """Runs where the interpreter still turns. What the worker held is lost either way."""

@@ -86,11 +86,11 @@ def test_shown_with_its_function_and_its_request_then_ended_and_replaced(serve: 
         stuck = server.wait_for(r"begun (\d+)")[1]
         server.wait_for(rf"\({stuck}\) has not answered for 1 s: its stacks follow")
         server.wait_for(rf"main\.py.* in {manner}$")
-        server.wait_for(rf'^Running: "GET /{manner}\?id=7" from 127\.0\.0\.1:\d+, begun \d')
+        server.wait_for(rf'^\[\d+\] Running: "GET /{manner}\?id=7" from 127\.0\.0\.1:\d+, begun \d')
         assert server.get("/") == ["ok"], "the other one serves"
         server.wait_for(rf"\({stuck}\) has not answered for 2 s: aborted")
         server.wait_for_each(
-            rf"main\.py.* in {manner}$", rf'^Running: "GET /{manner}\?id=7"', r"is ready, generation 1"
+            rf"main\.py.* in {manner}$", rf'^\[\d+\] Running: "GET /{manner}\?id=7"', r"is ready, generation 1"
         )
         assert read_all(client) == b""
     assert "killed" not in server.output, "it ended by itself, with the hooks for that"
@@ -120,7 +120,7 @@ def test_a_stopped_one_shows_where_it_was_when_it_is_ended(serve: Start) -> None
         server.wait_for(rf"\({stuck}\) has not answered for 1 s: it is stopped, as by SIGSTOP")
         server.wait_for(rf"\({stuck}\) has not answered for 2 s: aborted")
         server.wait_for(r"uvloop|asyncio")
-        server.wait_for(r'^In hand: "GET /waits" from')
+        server.wait_for(r'^\[\d+\] In hand: "GET /waits" from')
         assert read_all(client) == b""
     assert server.get("/") == ["ok"]
     assert psutil.wait_procs([process], PATIENCE)[1] == []
@@ -179,7 +179,7 @@ def test_an_operator_can_ask_a_worker_where_it_is(serve: Start) -> None:
     with asking(server, "/waits?for=ever"):
         server.wait_for("begun")
         os.kill(worker, signal.SIGUSR2)
-        server.wait_for(r'^In hand: "GET /waits\?for=ever" from')
+        server.wait_for(r'^\[\d+\] In hand: "GET /waits\?for=ever" from')
         assert server.get("/") == ["ok"]
         assert server.workers() == [worker]
         server.signal(signal.SIGQUIT)
@@ -221,7 +221,7 @@ class TestRequestTimeout:
         with asking(server, "/sleeps?late") as client:
             stuck = server.wait_for(r"begun (\d+)")[1]
             server.wait_for(rf"\({stuck}\) has had a request in hand for 3 s and does not answer: its stacks follow")
-            server.wait_for(r'^Running: "GET /sleeps\?late"')
+            server.wait_for(r'^\[\d+\] Running: "GET /sleeps\?late"')
             server.wait_for(rf"\({stuck}\) has had a request in hand for 6 s and does not answer: aborted")
             assert read_all(client) == b""
         assert server.get("/") == ["ok"]

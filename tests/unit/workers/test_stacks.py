@@ -109,8 +109,21 @@ class TestInHand:
         ]
 
     def test_code_of_nobodys(self) -> None:
-        assert interrupted(sys._getframe()) is None
-        assert interrupted(None) is None
+        assert interrupted(sys._getframe(), set()) is None
+        assert interrupted(None, set()) is None
+
+    def test_in_a_task_of_a_frameworks_own_it_is_known_by_its_scope(self) -> None:
+        first, second = exchange(1.0, "/first"), exchange(2.0, "/second")
+
+        def middleware(scope: Any) -> Exchange | None:
+            return endpoint(scope)
+
+        def endpoint(scope: Any) -> Exchange | None:
+            del scope  # some have no more need of it
+            return interrupted(sys._getframe(), {first, second})
+
+        assert middleware(second.scope) is second
+        assert middleware(dict(second.scope)) is None, "two requests may be alike"
 
 
 class TestOldest:
