@@ -75,8 +75,8 @@ def _one_signal(trial: Trial) -> None:
 
 
 def _by_the_book(trial: Trial) -> None:
-    """Gunicorn: USR2, and when the new workers are there WINCH and then QUIT's gentle sister TERM to the old master, as
-    its documentation has it."""
+    """Gunicorn: USR2, and when the new workers are there TERM to the old master, as its documentation has it (WINCH in
+    between is for daemons alone)."""
     old = trial.master
     os.kill(old, signal.SIGUSR2)
 
@@ -88,8 +88,6 @@ def _by_the_book(trial: Trial) -> None:
 
     trial.master = trial.until(new_master)
     time.sleep(2.0)  # its workers have been forked; nothing says when they serve
-    os.kill(old, signal.SIGWINCH)
-    trial.until(lambda: len(psutil.Process(old).children()) == 1)
     os.kill(old, signal.SIGTERM)
     trial.until(lambda: trial.ended(old))
 
