@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from palfrey.asgi.stream import Stream
-    from palfrey.types import ASGIApp, Header, Message, Scope
+    from palfrey.types import ASGIApp, Header, Headers, Message, Scope
 
 log = logging.getLogger("palfrey.error")
 
@@ -153,6 +153,14 @@ class Exchange(Request):
         self._content_eof = True
         if self._waiters is not None:
             self._wake()
+
+    def switched(self, status: int, headers: Headers) -> None:
+        """The stream speaks another protocol from now on: all that is left of this exchange is its application, and its
+        line in the log when that is over."""
+        self.status = status
+        self.response_headers = headers if isinstance(headers, (list, tuple)) else list(headers)
+        self.phase = DONE
+        self._wake()
 
     def leaving(self) -> None:
         """The client has stopped sending for good, and may or may not still be reading."""

@@ -92,14 +92,14 @@ class InvalidHeader(ValueError):
     """An application's header that must not be written: it could be read as more than one (RFC 9110 section 5.5)."""
 
 
+_STARLETTES = frozenset(("ClientDisconnect", "WebSocketDisconnect"))
+"""Starlette's words for a disconnect that came while content or a message was awaited; there is nothing to import."""
+
+
 def is_farewell(error: BaseException | None) -> bool:
     """Whether a gone client is all that went wrong: frameworks wrap what `send()` raised, or are cancelled by it."""
     while error is not None:
-        # Starlette has a word of its own for an http.disconnect in the middle of a body; there is nothing to import.
-        if (
-            isinstance(error, (ClientDisconnected, asyncio.CancelledError))
-            or type(error).__name__ == "ClientDisconnect"
-        ):
+        if isinstance(error, (ClientDisconnected, asyncio.CancelledError)) or type(error).__name__ in _STARLETTES:
             return True
         if isinstance(error, BaseExceptionGroup):
             return all(is_farewell(inner) for inner in error.exceptions)

@@ -513,6 +513,62 @@ class Settings:
         "How many bytes of a body that the application has not taken yet, or of requests that wait for their turn, "
         "are read from a connection; up to one read of the event loop's (256 KB) may come on top.",
     )
+    ws: str = row(
+        "auto",
+        choice("auto", "none", synonyms={"websockets": "auto", "websockets-sansio": "auto", "wsproto": "auto"}),
+        HTTP,
+        "Whether requests for WebSockets are taken: auto, or none, which serves them as plain ones.",
+    )
+    ws_max_size: int = row(
+        16777216,
+        size("no limit"),
+        HTTP,
+        "Longest WebSocket message in bytes, over its fragments and inflated; a longer one closes the connection with "
+        "1009. 0: no limit.",
+    )
+    ws_max_frames: int = row(
+        131072,
+        integer(0),
+        HTTP,
+        "Most frames of one WebSocket message; more close the connection with 1008. 0: no limit.",
+    )
+    ws_max_queue: int = row(
+        32,
+        integer(0),
+        HTTP,
+        "WebSocket messages that may wait for the application before no more are read, beside limit_read_ahead's "
+        "bytes. 0: that alone.",
+    )
+    ws_ping_interval: float = row(20.0, seconds("never"), HTTP, "How often a WebSocket's client is pinged. 0: never.")
+    ws_ping_timeout: float = row(
+        20.0,
+        seconds("for ever"),
+        HTTP,
+        "How long a pinged client may say nothing before its WebSocket is closed with 1011. 0: for ever.",
+    )
+    ws_idle_timeout: float = row(
+        0.0,
+        seconds("for ever"),
+        HTTP,
+        "How long a WebSocket may carry no message before it is closed with 1001. 0: for ever.",
+    )
+    ws_per_message_deflate: bool = row(
+        True, boolean, HTTP, "Compress WebSocket messages for clients that offer it (permessage-deflate)."
+    )
+    ws_deflate_window_bits: int = row(
+        12,
+        integer(9, 15),
+        HTTP,
+        "log2 of the windows of permessage-deflate: memory of a WebSocket against the size of its messages. 12 costs "
+        "some 40 KB.",
+    )
+    ws_deflate_takeover: bool = row(
+        True,
+        boolean,
+        HTTP,
+        "Whether a compressed message may refer to those before it: smaller messages, and the windows' memory for as "
+        "long as the WebSocket lives.",
+    )
     limit_request_line: int = row(
         8190, integer(64), HTTP, "Longest request line in bytes; a longer one is answered with 414."
     )

@@ -14,6 +14,7 @@ from palfrey.asgi.identity import RequestIds
 from palfrey.asgi.start import starter
 from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.render import HeadRenderer
+from palfrey.protocols.websocket.limits import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,9 @@ class Connection(Protocol):
 
     def expire(self) -> None:
         """The deadline has passed: do what this phase of the connection calls for."""
+
+    def leave(self, code: int) -> None:
+        """The worker begins to drain; a WebSocket is to be closed with this code."""
 
     def part(self) -> None:
         """Closes it, in order, if it has nothing in hand. Otherwise the drain closes it after its response."""
@@ -102,6 +106,7 @@ class Service:
         "targets",
         "tls",
         "trusted",
+        "websockets",
         "write_timeout",
     )
 
@@ -143,6 +148,7 @@ class Service:
         """A head no longer than this cannot have a line that is too long."""
         self.limit_body = settings.limit_request_body
         self.limit_concurrency = settings.limit_concurrency
+        self.websockets = limits(settings)
         self.request_ids = RequestIds(settings.request_id) if settings.request_id is not None else None
         unique = self.request_ids.field if self.request_ids is not None else b""
         self.renderer = HeadRenderer(settings.server_header, settings.date_header, settings.headers, unique)

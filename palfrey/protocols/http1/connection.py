@@ -26,10 +26,12 @@ from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.inbound import UNREAD_LIMIT, Inbound
 from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CLOSING, CONTENT, HEAD, HELD, LINGER
+from palfrey.protocols.http1.upgrade import websocket_app
 from palfrey.protocols.service import EACH_SWEEP, NEVER, Service
 
 if TYPE_CHECKING:
-    from palfrey.types import HostPort
+    from palfrey.protocols.http1.head import Framing
+    from palfrey.types import ASGIApp, Headers, HostPort, Scope
 
 log = logging.getLogger("palfrey.error")
 
@@ -201,6 +203,31 @@ class Http1Connection(Inbound):
             exchange.disconnect()
         self._end_short()
 
+    # ---------------------------------------------------------------- another protocol
+
+    def _upgraded(self, app: ASGIApp, scope: Scope, frame: Framing) -> ASGIApp:
+        websocket = b"websocket" in frame.upgrade and scope["method"] == "GET" and not frame.length
+        if not websocket or not self.service.websockets.offered or app is not self.service.app:
+            return app
+        return websocket_app(self, app, scope)
+
+    def switch(self, status: int, headers: Headers) -> tuple[asyncio.Transport, bytes]:
+        """Answers the request in hand with a response behind which the client speaks another protocol (RFC 9110 section
+        7.8), and lets go of the transport, which does not read then: what came behind the request is the second value.
+
+        Raises InvalidHeader, before anything is written.
+        """
+        exchange = self.exchange
+        assert exchange is not None
+        transport = self._transport
+        self._write(self.service.renderer.render_switch(status, headers))
+        rest, self._pending = self._pending, b""
+        self._pause_reading()
+        self.phase, self.exchange, self.deadline = CLOSED, None, NEVER
+        exchange.switched(status, headers)
+        self.service.connections.discard(self)
+        return transport, rest
+
     # ---------------------------------------------------------------- between and after requests
 
     def _can_go_on(self) -> bool:
@@ -359,6 +386,9 @@ class Http1Connection(Inbound):
                 self._dismiss(408)
         elif not self._was_stalled(service.keep_alive):
             self._close()
+
+    def leave(self, code: int) -> None:
+        """Requests are answered while the worker drains; nothing has to be said."""
 
     def part(self) -> None:
         if self.phase is HEAD and not self._pending:

@@ -58,15 +58,17 @@ class Framing:
     """What a head says of the bytes that follow it.
 
     `length` is the content's length in bytes, or CHUNKED. `keep_alive` is whether the client wants and is able to
-    reuse the connection. `expects_continue` is RFC 9110 section 10.1.1's expectation.
+    reuse the connection. `expects_continue` is RFC 9110 section 10.1.1's expectation. `upgrade` is what the client
+    would like to speak behind this request, if it says so as section 7.8 wants it: protocol names in lower case.
     """
 
-    __slots__ = ("expects_continue", "keep_alive", "length")
+    __slots__ = ("expects_continue", "keep_alive", "length", "upgrade")
 
-    def __init__(self, length: int, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(self, length: int, keep_alive: bool, expects_continue: bool, upgrade: tuple[bytes, ...] = ()) -> None:
         self.length = length
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
+        self.upgrade = upgrade
 
 
 TLS_HANDSHAKE = 0x16
@@ -116,6 +118,7 @@ def framing(special: Special, minor: bytes) -> Framing:
         check_host(special[0][1])
         return NO_CONTENT
     options: list[bytes] = []
+    protocols: list[bytes] = []
     hosts = 0
     length: int | None = None
     chunked = expects_continue = False
@@ -134,6 +137,8 @@ def framing(special: Special, minor: bytes) -> Framing:
                 raise ProtocolError(400, "Transfer-Encoding is given more than once")
             _check_coding(value, minor)
             chunked = True
+        elif name == b"upgrade":
+            protocols += [protocol.strip() for protocol in value.lower().split(b",")]
         elif name == b"expect" and minor == b"1":
             # RFC 9110 section 10.1.1: an HTTP/1.0 client's expectation is to be ignored.
             expects_continue = value.lower() == b"100-continue"
@@ -145,7 +150,9 @@ def framing(special: Special, minor: bytes) -> Framing:
         if length is not None:
             raise ProtocolError(400, "Content-Length beside Transfer-Encoding (RFC 9112 section 6.1)")
         return Framing(CHUNKED, keep_alive, expects_continue)
-    return Framing(length or 0, keep_alive, expects_continue and bool(length))
+    # RFC 9110 section 7.8: what is not named in Connection too was meant for another hop, and HTTP/1.0 cannot ask.
+    upgrade = tuple(protocols) if protocols and b"upgrade" in options and minor == b"1" else ()
+    return Framing(length or 0, keep_alive, expects_continue and bool(length), upgrade)
 
 
 def _length(value: bytes) -> int:

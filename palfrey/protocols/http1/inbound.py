@@ -26,14 +26,14 @@ from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.chunked import ChunkedReader
-from palfrey.protocols.http1.head import CHUNKED, refuse_early
+from palfrey.protocols.http1.head import CHUNKED, Framing, refuse_early
 from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CONTENT, HELD, LINGER, Outbound
 from palfrey.protocols.http1.request import NO_SECTION, read_request
 from palfrey.protocols.service import NEVER
 
 if TYPE_CHECKING:
     from palfrey.protocols.service import Service
-    from palfrey.types import HostPort
+    from palfrey.types import ASGIApp, HostPort, Scope
 
 UNREAD_LIMIT = 1 << 20
 """Bytes of content that are read and dropped for an application that answered without taking them, so that its
@@ -98,6 +98,10 @@ class Inbound(Outbound):
         """Closes as soon as the client has taken what is written."""
         raise NotImplementedError
 
+    def _upgraded(self, app: ASGIApp, scope: Scope, frame: Framing) -> ASGIApp:
+        """What is to run for a request whose client would like to speak another protocol: `app` where it may not."""
+        raise NotImplementedError
+
     # ---------------------------------------------------------------- bytes by phase
 
     def _take_head(self, data: bytes) -> bytes:
@@ -154,6 +158,8 @@ class Inbound(Outbound):
         self._started = False
         self.phase = HELD if not length else CHUNKS if length == CHUNKED else CONTENT
         app = service.application() if service.limit_concurrency else service.app
+        if frame.upgrade:
+            app = self._upgraded(app, scope, frame)
         exchange = Exchange(self, app, scope, frame.expects_continue, monotonic(), not length)
         if service.request_ids is not None:
             service.request_ids.give(exchange, self.trusted is not None)

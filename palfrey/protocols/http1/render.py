@@ -154,6 +154,12 @@ class HeadRenderer:
             parts.append(b"\r\n")
         return b"".join(parts), chunked, keep_alive
 
+    def render_switch(self, status: int, headers: Headers) -> bytes:
+        """A 101's head: the client speaks another protocol behind it. Raises InvalidHeader."""
+        lines = b"".join([encode_line(name, value) for name, value in headers])
+        seen = {name.lower() for name, _ in headers}
+        return status_line(status) + lines + self._defaults_without(seen) + b"\r\n"
+
     def _remember(self, name: bytes, value: bytes) -> bytes:
         line = encode_line(name, value)
         if len(value) <= CACHED_LENGTH and name != self._unique:

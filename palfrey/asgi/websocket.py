@@ -1,0 +1,277 @@
+"""One WebSocket, as an ASGI application sees it, whatever the protocol below.
+
+Its beginning is an HTTP request like any other: an `Exchange` runs this object as if it were its application, so that
+an application that refuses, fails or returns before it accepts is answered by the Exchange's own rules (a 403, its own
+response, a 500). Once accepted, the stream has become a `Channel` of messages and the Exchange is over but for the log.
+
+    CONNECTING  websocket.connect is there to be received; accept, close or websocket.http.response.* may be sent
+    DENYING     the application refuses with a response of its own
+    OPEN        messages both ways
+    CLOSED      the application closed it, or returned, or the peer is gone: receive() says websocket.disconnect
+
+The channel calls `feed` and `gone`, which only record and wake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from palfrey.asgi.messages import ApplicationError
+from palfrey.asgi.stream import ClientDisconnected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from palfrey.types import ASGIApp, Headers, Message, Receive, Scope, Send
+
+NORMAL, ABNORMAL, INTERNAL_ERROR = 1000, 1006, 1011
+"""Close codes (RFC 6455 section 7.4.1)."""
+OVERHEAD = 64
+"""Bytes that a waiting message counts beside its own: empty ones are not free."""
+
+_EMPTY = [(b"content-length", b"0")]
+
+
+class Channel(Protocol):
+    """An open WebSocket below."""
+
+    writable: bool
+    """False while the client reads too slowly: `await drain()` before the next `send`."""
+
+    def send(self, data: str | bytes) -> None:
+        """One message, text or bytes."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Begins the closing handshake. Whatever the client still sends is dropped."""
+
+    async def drain(self) -> None:
+        """Returns when the channel is writable again, or gone."""
+
+    def pause(self) -> None:
+        """The application has enough to do: no more is to be read until `resume`."""
+
+    def resume(self) -> None:
+        """The application has taken what there was."""
+
+
+class Opening(Protocol):
+    """A request that may become a WebSocket."""
+
+    subprotocols: list[str]
+
+    def accept(self, websocket: WebSocket, subprotocol: str | None, headers: Headers) -> Channel:
+        """Agrees. Raises InvalidHeader before anything has been sent, and ClientDisconnected."""
+
+
+class Phase(Enum):
+    """See the module."""
+
+    CONNECTING = "connecting"
+    DENYING = "denying"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+# Looked up once, as in exchange.py.
+CONNECTING, DENYING, OPEN, CLOSED = Phase.CONNECTING, Phase.DENYING, Phase.OPEN, Phase.CLOSED
+
+
+class WebSocket:
+    """See the module. To be given to an Exchange as its application."""
+
+    __slots__ = (
+        "_app",
+        "_channel",
+        "_connect_told",
+        "_end",
+        "_http_receive",
+        "_http_send",
+        "_limit_bytes",
+        "_limit_messages",
+        "_messages",
+        "_opening",
+        "_paused",
+        "_queued",
+        "_then",
+        "_waiters",
+        "phase",
+    )
+
+    def __init__(self, app: ASGIApp, opening: Opening, limit_messages: int, limit_bytes: int) -> None:
+        """The limits are of what waits for the application; beyond them nothing more is read."""
+        self._app = app
+        self._opening = opening
+        self._limit_messages = limit_messages or 1 << 30
+        self._limit_bytes = limit_bytes
+        self.phase = CONNECTING
+        self._channel: Channel = None  # type: ignore[assignment]  # until OPEN
+        self._http_receive: Receive
+        self._http_send: Send
+        self._connect_told = False
+        self._messages: deque[str | bytes] = deque()
+        self._queued = 0
+        self._paused = False
+        self._end: tuple[int, str] | None = None
+        """Code and reason of the disconnect."""
+        self._then: Callable[[], None] | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application over the request that asks for a WebSocket."""
+        self._http_receive, self._http_send = receive, send
+        try:
+            await self._app(self._scope(scope), self.receive, self.send)
+        except BaseException:
+            self._leave(INTERNAL_ERROR)
+            raise
+        self._leave(NORMAL)
+
+    def _leave(self, code: int) -> None:
+        """The application is done."""
+        if self.phase is OPEN:
+            self.phase = CLOSED
+            self._channel.close(code, "")
+
+    def _scope(self, request: Scope) -> dict[str, Any]:
+        scope = {name: value for name, value in request.items() if name != "method"}
+        scope["type"] = "websocket"
+        scope["scheme"] = {"http": "ws", "https": "wss"}.get(request["scheme"], request["scheme"])
+        scope["subprotocols"] = list(self._opening.subprotocols)
+        offered = {name: value for name, value in request["extensions"].items() if name == "tls"}
+        scope["extensions"] = {"websocket.http.response": {}, **offered}
+        return scope
+
+    # ---------------------------------------------------------------- from the channel
+
+    def feed(self, data: str | bytes) -> None:
+        """A message from the client."""
+        if self.phase is not OPEN:
+            return
+        self._messages.append(data)
+        self._queued += len(data) + OVERHEAD
+        if not self._paused and (self._queued > self._limit_bytes or len(self._messages) >= self._limit_messages):
+            self._paused = True
+            self._channel.pause()
+        if self._waiters is not None:
+            self._wake()
+
+    def gone(self, code: int, reason: str) -> None:
+        """The client closed the WebSocket, or is gone; the messages before that are still received."""
+        if self._end is None:
+            self._end = (code, reason)
+        if self.phase is OPEN:
+            self.phase = CLOSED
+        if self._waiters is not None:
+            self._wake()
+
+    def when_taken(self, then: Callable[[], None]) -> None:
+        """Calls `then` when the application has taken all messages and asks for the next: what it had to say to them is
+        said. At once where it has."""
+        if self._messages or self._waiters is None:
+            self._then = then
+        else:
+            then()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # ---------------------------------------------------------------- from the application
+
+    async def receive(self) -> Message:
+        """ASGI's receive."""
+        if not self._connect_told:
+            self._connect_told = True
+            return {"type": "websocket.connect"}
+        while True:
+            if self._messages:
+                return self._take()
+            if self._then is not None:
+                then, self._then = self._then, None
+                then()
+            if self._end is not None or self.phase is CLOSED:
+                code, reason = self._end or (ABNORMAL, "")
+                return {"type": "websocket.disconnect", "code": code, "reason": reason}
+            if self.phase is OPEN:
+                waiter = asyncio.get_running_loop().create_future()
+                # As in Exchange.receive: a future of its own for each that waits.
+                self._waiters = [*(each for each in self._waiters or () if not each.done()), waiter]
+                await waiter
+            elif (await self._http_receive())["type"] == "http.disconnect":
+                self._end = (ABNORMAL, "")
+
+    def _take(self) -> Message:
+        data = self._messages.popleft()
+        self._queued -= len(data) + OVERHEAD
+        if self._paused and self._queued * 2 <= self._limit_bytes and len(self._messages) * 2 <= self._limit_messages:
+            self._paused = False
+            self._channel.resume()
+        if type(data) is str:
+            return {"type": "websocket.receive", "text": data, "bytes": None}
+        return {"type": "websocket.receive", "text": None, "bytes": data}
+
+    async def send(self, message: Message) -> None:
+        """ASGI's send. Raises ApplicationError for what must not be sent, ClientDisconnected when nobody listens."""
+        kind = message["type"]
+        if self.phase is OPEN:
+            channel = self._channel
+            if kind == "websocket.send":
+                text = message.get("text")
+                channel.send(text if text is not None else _content(message))
+            elif kind == "websocket.close":
+                self.phase = CLOSED
+                self._messages.clear()
+                channel.close(message.get("code") or NORMAL, message.get("reason") or "")
+            else:
+                raise ApplicationError(f"{kind} was sent over an open WebSocket")
+            if not channel.writable:
+                await channel.drain()
+        elif self.phase is CONNECTING:
+            await self._open_or_refuse(kind, message)
+        elif self.phase is DENYING:
+            await self._deny(kind, message)
+        elif self._end is not None:
+            raise ClientDisconnected(f"the client is gone: {kind} cannot be sent")
+        else:
+            raise ApplicationError(f"{kind} was sent after the WebSocket was closed")
+
+    async def _open_or_refuse(self, kind: str, message: Message) -> None:
+        if kind == "websocket.accept":
+            if self._end is not None:
+                raise ClientDisconnected("the client is gone: the WebSocket cannot be accepted")
+            subprotocol = message.get("subprotocol")
+            if subprotocol is not None and not isinstance(subprotocol, str):
+                raise ApplicationError(f"a subprotocol is text, not {subprotocol!r}")
+            self._connect_told = True
+            self._channel = self._opening.accept(self, subprotocol, message.get("headers") or ())
+            self.phase = OPEN
+        elif kind == "websocket.close":
+            await self._http_send(
+                {"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]}
+            )
+            await self._http_send({"type": "http.response.body"})
+            self.phase, self._end = CLOSED, self._end or (ABNORMAL, "")
+        elif kind == "websocket.http.response.start":
+            self.phase = DENYING
+            await self._http_send({**message, "type": "http.response.start"})
+        else:
+            raise ApplicationError(f"{kind} was sent before websocket.accept")
+
+    async def _deny(self, kind: str, message: Message) -> None:
+        if kind != "websocket.http.response.body":
+            raise ApplicationError(f"{kind} was sent in a response that refuses the WebSocket")
+        await self._http_send({**message, "type": "http.response.body"})
+        if not message.get("more_body", False):
+            self.phase, self._end = CLOSED, self._end or (ABNORMAL, "")
+
+
+def _content(message: Message) -> bytes:
+    data = message.get("bytes")
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ApplicationError("websocket.send has neither text nor bytes")
+    return data if type(data) is bytes else bytes(data)

@@ -1,0 +1,380 @@
+"""One open WebSocket: the frames of both directions, the closing handshake, pings, and what is looked at as time goes.
+
+It stands between a `Pipe` of bytes (an HTTP/1.1 connection's transport, an HTTP/2 stream) and the application's side
+(`palfrey/asgi/websocket.py`), whose `Channel` it is, and it is the `Sink` of its own reader.
+
+    OPEN      messages both ways. A close frame from the client is answered, and the pipe closed: DONE
+    CLOSING   our close frame is out, the client's awaited
+    FAILING   the client broke the protocol. What it said before is still the application's to answer, then it is told
+    LINGER    the client broke the protocol and was told so: what it still sends is dropped, so that no reset overtakes
+              our close frame
+    DONE      the pipe is closed or about to be
+
+The server closes the pipe, once both close frames are through (RFC 6455 section 7.1.1). Time is the worker's sweep: a
+ping after each `ws_ping_interval` in which nothing came, and `ws_ping_timeout` for any sign of life behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from palfrey.protocols.service import NEVER
+from palfrey.protocols.websocket.codes import Close, WebSocketError
+from palfrey.protocols.websocket.deflate import Deflater, Inflater, Terms
+from palfrey.protocols.websocket.frames import (
+    BINARY,
+    CLOSE,
+    FIN,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    FrameReader,
+    close_payload,
+    header,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from palfrey.asgi.exchange import Exchange
+    from palfrey.asgi.websocket import WebSocket
+    from palfrey.protocols.service import Service
+
+log = logging.getLogger("palfrey.error")
+
+CLOSE_TIMEOUT = 10.0
+"""Seconds that the client has to answer our close frame (as the websockets library's close_timeout), and for us to
+write ours to one that does not read."""
+JOIN_LIMIT = 1 << 14
+"""A longer payload is not copied behind its header."""
+DEFLATE_FROM = 64
+"""Bytes from which on a message is deflated: shorter ones hardly shrink, if at all."""
+
+WHOLE_TEXT, WHOLE_BINARY = FIN | TEXT, FIN | BINARY
+
+
+class Phase(Enum):
+    """See the module."""
+
+    OPEN = "open"
+    FAILING = "failing"
+    CLOSING = "closing"
+    LINGER = "linger"
+    DONE = "done"
+
+
+OPEN, FAILING, CLOSING = Phase.OPEN, Phase.FAILING, Phase.CLOSING
+LINGER, DONE = Phase.LINGER, Phase.DONE
+
+
+class Pipe(Protocol):
+    """The bytes below. An asyncio.Transport is one."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def writelines(self, data: Iterable[bytes], /) -> None: ...
+    def can_write_eof(self) -> bool: ...
+    def write_eof(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Engine:
+    """See the module. A connection of the worker's registry."""
+
+    __slots__ = (
+        "_deflater",
+        "_drain",
+        "_error",
+        "_exchange",
+        "_feed",
+        "_heard",
+        "_paused",
+        "_phase",
+        "_pinged_at",
+        "_pipe",
+        "_reader",
+        "_seen",
+        "_seen_at",
+        "_service",
+        "_stuck",
+        "_websocket",
+        "_write",
+        "deadline",
+        "messages_in",
+        "messages_out",
+        "writable",
+    )
+
+    def __init__(
+        self, service: Service, pipe: Pipe, websocket: WebSocket, exchange: Exchange, terms: Terms | None
+    ) -> None:
+        """`exchange` is the request that it began with, and what the access log is told of. The pipe does not read
+        before `begin`."""
+        limits = service.websockets
+        self._service = service
+        self._pipe = pipe
+        self._write = pipe.write
+        self._websocket = websocket
+        self._feed = websocket.feed
+        self._exchange = exchange
+        inflater = Inflater(terms) if terms is not None else None
+        self._deflater = Deflater(terms) if terms is not None else None
+        self._reader = FrameReader(self, limits.max_size, limits.max_frames, inflater)
+        self._phase = OPEN
+        self._error: WebSocketError | None = None
+        self._paused = False
+        self._drain: asyncio.Future[None] | None = None
+        self.writable = True
+        self.messages_in = self.messages_out = 0
+        self._heard = False
+        """Something has come since the last look."""
+        self._pinged_at: float | None = None
+        """When a ping was sent behind which nothing has come yet."""
+        self._seen, self._seen_at = 0, service.clock
+        """Messages, and when the last look found that there were more."""
+        self._stuck = 0
+        """Bytes unsent at the last look, while the client does not read."""
+        self.deadline = service.clock + limits.interval
+        service.connections.add(self)
+
+    def begin(self, rest: bytes) -> None:
+        """The application knows of it: `rest` is what has come already, and now the pipe reads."""
+        if rest:
+            self.receive(rest)
+        if not self._paused and self._phase is not DONE:
+            self._pipe.resume_reading()
+
+    # ---------------------------------------------------------------- from the pipe
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the client."""
+        self._heard = True
+        if self._phase is OPEN or self._phase is CLOSING:
+            try:
+                self._reader.feed(data)
+            except WebSocketError as error:
+                self._fail(error)
+
+    def end_of_file(self) -> None:
+        """The client sends no more."""
+        if self._phase is OPEN:
+            self._lose()
+        self._finish()
+
+    def lost(self) -> None:
+        """The pipe is gone."""
+        self._lose()
+        self._phase = DONE
+        self.deadline = NEVER
+        self._wake_drain()
+        service = self._service
+        if self in service.connections:
+            if service.access.enabled:
+                service.access.log(self._exchange, monotonic())
+            service.forget(self)
+
+    def _lose(self) -> None:
+        self._tell_gone(Close.ABNORMAL, "")
+
+    def _tell_gone(self, code: int, reason: str) -> None:
+        """The application is told that nobody listens any more, behind the messages that it has not taken yet."""
+        self._websocket.gone(code, reason)
+        self._exchange.disconnect()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        self._stuck = self._pipe.get_write_buffer_size()
+        if self._phase is OPEN:
+            self.deadline = self._service.clock + self._service.write_timeout
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._wake_drain()
+        if self._phase is OPEN:
+            self.deadline = self._service.clock + self._service.websockets.interval
+
+    def _wake_drain(self) -> None:
+        drain, self._drain = self._drain, None
+        if drain is not None and not drain.done():
+            drain.set_result(None)
+
+    # ---------------------------------------------------------------- from the reader
+
+    def on_message(self, data: str | bytes) -> None:
+        self.messages_in += 1
+        self._feed(data)
+
+    def on_ping(self, payload: bytes) -> None:
+        # One that is not written to cannot have its pings answered either: a client that sends them and never reads
+        # would fill the memory with pongs.
+        if self._phase is OPEN and self.writable:
+            self._write(header(FIN | PONG, len(payload)) + payload)
+
+    def on_pong(self, payload: bytes) -> None:
+        """A sign of life, as anything is."""
+
+    def on_close(self, code: int, reason: str) -> None:
+        if self._phase is OPEN:
+            self._write_close(code, reason)
+        self._tell_gone(code, reason)
+        self._finish()
+
+    # ---------------------------------------------------------------- the Channel
+
+    def send(self, data: str | bytes) -> None:
+        if self._phase is not OPEN and self._phase is not FAILING:
+            return
+        if type(data) is bytes:
+            payload, first = data, WHOLE_BINARY
+        else:
+            payload, first = data.encode(), WHOLE_TEXT  # type: ignore[union-attr]
+        if self._deflater is not None and len(payload) >= DEFLATE_FROM:
+            payload = self._deflater.whole(payload)
+            first |= RSV1
+        length = len(payload)
+        if length <= JOIN_LIMIT:
+            self._write(header(first, length) + payload)
+        else:
+            self._pipe.writelines((header(first, length), payload))
+        self.messages_out += 1
+        self._exchange.body_bytes += length
+
+    def close(self, code: int, reason: str) -> None:
+        if self._phase is FAILING:
+            self._dismiss()
+        elif self._phase is OPEN:
+            self._write_close(code, reason)
+            self._phase = CLOSING
+            self.deadline = self._service.clock + CLOSE_TIMEOUT
+            self.resume()
+
+    async def drain(self) -> None:
+        if self.writable or self._phase is DONE:
+            return
+        if self._drain is None:
+            self._drain = self._service.loop.create_future()
+        await asyncio.shield(self._drain)
+
+    def pause(self) -> None:
+        if not self._paused and self._phase is OPEN:
+            self._paused = True
+            self._pipe.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and self._phase is not DONE:
+            self._paused = False
+            self._pipe.resume_reading()
+
+    # ---------------------------------------------------------------- the end
+
+    def _write_close(self, code: int, reason: str) -> None:
+        payload = close_payload(code, reason)
+        self._write(header(FIN | CLOSE, len(payload)) + payload)
+
+    def _fail(self, error: WebSocketError) -> None:
+        """The client broke the protocol or a limit."""
+        log.info("Closed a WebSocket, %s: %s (%d)", self._exchange.describe(), error.reason, error.code)
+        if self._phase is CLOSING:
+            self._finish()
+            return
+        self._phase, self._error = FAILING, error
+        self.deadline = self._service.clock + CLOSE_TIMEOUT
+        self._websocket.when_taken(self._dismiss)
+
+    def _dismiss(self) -> None:
+        """Tells the client how it failed."""
+        error = self._error
+        if self._phase is not FAILING or error is None:
+            return
+        self._write_close(error.code, error.reason)
+        self._tell_gone(error.code, error.reason)
+        if not self._pipe.can_write_eof():
+            self._finish()
+            return
+        self._phase = LINGER
+        self.deadline = self._service.clock + self._service.linger
+        self._pipe.write_eof()
+        self.resume()
+
+    def _finish(self) -> None:
+        """Closes the pipe as soon as what is written is taken."""
+        if self._phase is not DONE:
+            self._phase = DONE
+            self.deadline = self._service.clock + CLOSE_TIMEOUT
+            self._pipe.close()
+            self._wake_drain()
+
+    # ---------------------------------------------------------------- the registry's
+
+    def expire(self) -> None:
+        """The sweep's call when `deadline` has passed."""
+        if self._phase is OPEN:
+            self._look()
+        elif self._phase is FAILING:
+            self._dismiss()
+        elif self._phase is LINGER:
+            self._finish()
+        else:
+            self._pipe.abort()
+
+    def _look(self) -> None:
+        """An open one: does the client read, is there anything going on, is the client there?"""
+        limits, clock = self._service.websockets, self._service.clock
+        self.deadline = clock + limits.interval
+        messages = self.messages_in + self.messages_out
+        if messages != self._seen:
+            self._seen, self._seen_at = messages, clock
+        if not self.writable:
+            self._look_at_reader(clock)
+        elif limits.idle and clock - self._seen_at >= limits.idle:
+            self._tell_gone(Close.GOING_AWAY, "idle for too long")
+            self.close(Close.GOING_AWAY, "idle for too long")
+        elif limits.ping_interval:
+            self._look_for_life(clock)
+
+    def _look_at_reader(self, clock: float) -> None:
+        """What is written was not taken at the last look."""
+        unsent = self._pipe.get_write_buffer_size()
+        if unsent >= self._stuck:
+            log.info("Dropped a WebSocket, %s: its client does not read (timeout_write)", self._exchange.describe())
+            self._pipe.abort()
+        self._stuck = unsent
+        self.deadline = clock + self._service.write_timeout
+
+    def _look_for_life(self, clock: float) -> None:
+        limits = self._service.websockets
+        if self._heard or self._paused:
+            self._pinged_at = None
+        self._heard = False
+        if self._pinged_at is None:
+            self._pinged_at = clock
+            self._write(header(FIN | PING, 0))
+        elif clock - self._pinged_at >= limits.ping_timeout:
+            log.info("Closed a WebSocket, %s: a ping was not answered", self._exchange.describe())
+            self._tell_gone(Close.INTERNAL_ERROR, "keepalive ping timeout")
+            self.close(Close.INTERNAL_ERROR, "keepalive ping timeout")
+            return
+        self.deadline = clock + min(limits.interval, limits.ping_timeout)
+
+    def leave(self, code: int) -> None:
+        """The worker ends: the client is told so, and the application by the disconnect that follows."""
+        if self._phase is OPEN:
+            self._tell_gone(code, "")
+            self.close(code, "")
+
+    def part(self) -> None:
+        self.leave(Close.SERVICE_RESTART)
+
+    def cut(self) -> str | None:
+        busy = self._exchange.describe() if self._phase is OPEN else None
+        self._lose()
+        self._pipe.abort()
+        return busy
