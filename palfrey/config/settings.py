@@ -196,8 +196,8 @@ class Settings:
         (),
         many(text("ADDRESS", "an address")),
         SOCKETS,
-        "Listen on HOST:PORT, [V6]:PORT, unix:/PATH, fd://N or systemd:NAME (a socket unit's FileDescriptorName). Takes "
-        "the place of host, port, uds and fd.",
+        "Listen on HOST:PORT, [V6]:PORT, unix:/PATH, fd://N or systemd:NAME (a socket unit's FileDescriptorName). "
+        "Takes the place of host, port, uds and fd.",
         flags=("-b", "--bind"),
     )
     host: str = row("127.0.0.1", text("HOST", "a host name or address"), SOCKETS, "Listen on this name or address.")
