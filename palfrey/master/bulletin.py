@@ -99,6 +99,11 @@ class Bulletin:
         self._ready_owed = False
         self._say_now(systemd.reloading_state("Reloading"))
 
+    def declines(self) -> None:
+        """HUP came and means no reload now. Whoever sent it through systemd (Type=notify-reload) waits all the same."""
+        self.reloads()
+        self._is_ready()
+
     def adopts(self) -> None:
         """The reload has brought a generation that is fit; it is not in place everywhere yet."""
         self.refusal = ""

@@ -173,12 +173,14 @@ class Upgrade:
         """HUP, where it means our own workers. True when that was the meaning."""
         if not self._state.come_back(time.monotonic()):
             return False
+        self._desk.bulletin.declines()
         self._log.info("The workers come back, as they were configured; TERM to process %d ends it", self._state.pid)
         return True
 
     def refuse_reload(self) -> bool:
         """HUP while an upgrade is under way. True when it is."""
         if self._state.under_way:
+            self._desk.bulletin.declines()
             self._log.warning(
                 "Not reloaded: an upgrade is under way (%s), which brings configuration and application anew",
                 self._words(),
