@@ -307,6 +307,13 @@ class Settings:
         also=("--timeout-graceful-shutdown",),
         aliases=("timeout_graceful_shutdown",),
     )
+    drain_delay: float = row(
+        0.0,
+        seconds("off"),
+        WORKERS,
+        "At TERM first say that the service is not ready, and serve new connections for this long before the graceful "
+        "stop, so that a load balancer has looked elsewhere by then (0: off). A second TERM ends the wait.",
+    )
     max_requests: int = row(
         0,
         integer(0),

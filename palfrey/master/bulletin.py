@@ -245,6 +245,8 @@ def describe(roster: Roster, stage: Stage, refusal: str = "", upgrade: str = "")
     if roster.ending:
         return f"Stopping: {_workers(sum(not worker.is_mold for worker in roster.workers.values()))} left"
     parts = [_pool(roster, pool, stage) for pool in roster.pools.values()]
+    if roster.leaving:
+        parts.insert(0, "Not ready any more, stopping soon")
     if refusal:
         parts.append(f"the last reload was refused: {refusal}")
     if any(pool.suspended and pool.suspension_told for pool in roster.pools.values()):

@@ -124,7 +124,7 @@ class Upgrade:
         """USR2."""
         log, state, roster = self._log, self._state, self._desk.roster
         reason = self._refusal()
-        if roster.ending:
+        if roster.leaving:
             return
         if state.under_way:
             log.warning("%s: an upgrade is under way already (%s)", command.name, self._words())
