@@ -135,6 +135,12 @@ workers = 2
 # timeout_graceful_shutdown]
 # graceful_timeout = 30
 
+# At TERM first say that the service is not ready, and serve new connections for this long before
+# the graceful stop, so that a load balancer has looked elsewhere by then (0: off). A second TERM
+# ends the wait.
+# [a number of seconds (0: off); --drain-delay, PALFREY_DRAIN_DELAY]
+# drain_delay = 0
+
 # Replace a worker after this many requests (0: never).
 # [a whole number, at least 0; --max-requests, PALFREY_MAX_REQUESTS; also limit_max_requests]
 # max_requests = 0

@@ -196,8 +196,8 @@ class Settings:
         (),
         many(text("ADDRESS", "an address")),
         SOCKETS,
-        "Listen on HOST:PORT, [V6]:PORT, unix:/PATH, fd://N or systemd:NAME (a socket unit's FileDescriptorName). Takes "
-        "the place of host, port, uds and fd.",
+        "Listen on HOST:PORT, [V6]:PORT, unix:/PATH, fd://N or systemd:NAME (a socket unit's FileDescriptorName). "
+        "Takes the place of host, port, uds and fd.",
         flags=("-b", "--bind"),
     )
     host: str = row("127.0.0.1", text("HOST", "a host name or address"), SOCKETS, "Listen on this name or address.")
@@ -306,6 +306,13 @@ class Settings:
         "How long requests in flight may take to finish when a worker ends (0: do not wait).",
         also=("--timeout-graceful-shutdown",),
         aliases=("timeout_graceful_shutdown",),
+    )
+    drain_delay: float = row(
+        0.0,
+        seconds("off"),
+        WORKERS,
+        "At TERM first say that the service is not ready, and serve new connections for this long before the graceful "
+        "stop, so that a load balancer has looked elsewhere by then (0: off). A second TERM ends the wait.",
     )
     max_requests: int = row(
         0,

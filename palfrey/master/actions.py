@@ -128,6 +128,11 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
+class Depart:
+    """Whoever had to be told that the service goes has had the time: now it ends."""
+
+
+@dataclass(frozen=True, slots=True)
 class CloseListeners:
     """The service ends: close the arbiter's copies before any worker is told: the last worker's is then the last."""
 
@@ -187,6 +192,7 @@ Action = (
     | Announce
     | Suspend
     | Halt
+    | Depart
     | CloseListeners
     | StartSuccessor
     | HandOver

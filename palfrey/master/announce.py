@@ -122,9 +122,20 @@ class Voice:
             reason,
         )
 
-    def stops(self, signal_name: str, workers: int, *, fast: bool) -> None:
+    def departs_in(self, signal_name: str, delay: float) -> None:
+        """The service is not ready any more, and serves all the same for a while (drain_delay)."""
+        self.logs.error.info(
+            "Stopping (%s) in %g s (drain_delay): not ready any more, serving all that comes until then; %s again "
+            "stops now",
+            signal_name,
+            delay,
+            signal_name,
+        )
+        self.bulletin.stops()
+
+    def stops(self, why: str, workers: int, *, fast: bool) -> None:
         manner = "they end at once" if fast else "they finish what they have begun"
-        self.logs.error.info("Stopping (%s): %s; %s", signal_name, _workers(workers), manner)
+        self.logs.error.info("Stopping (%s): %s; %s", why, _workers(workers), manner)
         self.bulletin.stops()
 
     def gives_up(self, reason: str, detail: str, *, on_terminal: bool) -> None:

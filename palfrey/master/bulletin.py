@@ -99,6 +99,11 @@ class Bulletin:
         self._ready_owed = False
         self._say_now(systemd.reloading_state("Reloading"))
 
+    def declines(self) -> None:
+        """HUP came and means no reload now. Whoever sent it through systemd (Type=notify-reload) waits all the same."""
+        self.reloads()
+        self._is_ready()
+
     def adopts(self) -> None:
         """The reload has brought a generation that is fit; it is not in place everywhere yet."""
         self.refusal = ""
@@ -240,6 +245,8 @@ def describe(roster: Roster, stage: Stage, refusal: str = "", upgrade: str = "")
     if roster.ending:
         return f"Stopping: {_workers(sum(not worker.is_mold for worker in roster.workers.values()))} left"
     parts = [_pool(roster, pool, stage) for pool in roster.pools.values()]
+    if roster.leaving:
+        parts.insert(0, "Not ready any more, stopping soon")
     if refusal:
         parts.append(f"the last reload was refused: {refusal}")
     if any(pool.suspended and pool.suspension_told for pool in roster.pools.values()):

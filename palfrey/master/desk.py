@@ -57,11 +57,17 @@ class Desk:
         self.roster = Roster()
         self.ears = Ears()
         self.bulletin = Bulletin()
-        self.spawner = Spawner(Scoreboard(), self.house.inbox, self._shed, entry)
+        self.scoreboard = Scoreboard()
+        self.spawner = Spawner(self.scoreboard, self.house.inbox, self._shed, entry)
 
     @property
     def log(self) -> logging.Logger:
         return self.house.logs.error
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes there are."""
+        return sum(not child.is_mold for child in self.spawner.everybody)
 
     def safely(self, step: Callable[..., None], *arguments: object) -> bool:
         """Run it; an error of ours is logged, and False."""

@@ -77,6 +77,7 @@ class Generation:
             timeout=settings.timeout,
             request_timeout=settings.request_timeout,
             max_surge=settings.max_surge,
+            drain_delay=settings.drain_delay,
             preload=settings.preload_app and CAN_ADOPT,
             develop=settings.reload,
         )

@@ -20,6 +20,7 @@ from palfrey.master.actions import (
     Adopt,
     Announce,
     CloseListeners,
+    Depart,
     Dump,
     EndSuccessor,
     Halt,
@@ -151,6 +152,7 @@ class Hands:
     def _announce(self, action: Announce) -> None:
         desk, house = self._desk, self._desk.house
         desk.voice.serves(action, house.main_pid)
+        desk.scoreboard.ready = True
         if not house.announced:
             house.announced = True
             house.tell_launcher(0, "")
@@ -166,6 +168,9 @@ class Hands:
         self._desk.voice.gives_up(action.reason, action.detail, on_terminal=house.log_is_elsewhere)
         text = "\n".join(filter(None, (f"palfrey: {action.reason}", action.detail)))
         house.tell_launcher(action.status, text)
+
+    def _depart(self, action: Depart) -> None:
+        self._desk.voice.stops("drain_delay is over", self._desk.workers, fast=False)
 
     def _close_listeners(self, action: CloseListeners) -> None:
         self._desk.house.generations.close()
@@ -201,6 +206,7 @@ _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
     Announce: Hands._announce,
     Suspend: Hands._suspend,
     Halt: Hands._halt,
+    Depart: Hands._depart,
     CloseListeners: Hands._close_listeners,
     StartSuccessor: Hands._start_successor,
     HandOver: Hands._hand_over,

@@ -38,7 +38,7 @@ from palfrey.master.child import Child, Estate, by_name, flush_stdio, run, work,
 from palfrey.master.signals import IN_A_WORKER, blocked
 from palfrey.observe.scoreboard import State
 from palfrey.system.channel import Channel
-from palfrey.system.process import close_fds, drop_privileges, os_threads, set_title
+from palfrey.system.process import close_fds, drop_privileges, end_with_parent, os_threads, set_title
 from palfrey.system.sockets import Listener
 
 LOAD = "palfrey.asgi.load:load_app"
@@ -76,6 +76,7 @@ class Mold:
         settings = self._estate.generation.settings
         set_title(f"palfrey: mold [{settings.proc_name or settings.app}]")
         drop_privileges(settings.user, settings.group)
+        end_with_parent(self._estate.server.pid)  # an import that hangs hears no end of the channel
         for number in (signal.SIGTERM, signal.SIGQUIT):
             signal.signal(number, lambda *_: os._exit(EXIT_OK))
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -52,9 +52,14 @@ class Orders:
             if fast:
                 roster.stop(fast=True)
             return
+        self._desk.scoreboard.ready = False
+        delay = 0.0 if fast else roster.depart(time.monotonic())
+        if delay:
+            self._desk.house.generations.withdraw()
+            self._desk.voice.departs_in(command.name, delay)
+            return
         if not roster.ending or (fast and not roster.fast):
-            workers = sum(not child.is_mold for child in self._desk.spawner.everybody)
-            self._desk.voice.stops(command.name, workers, fast=fast)
+            self._desk.voice.stops(command.name, self._desk.workers, fast=fast)
         roster.stop(fast=fast)
 
     # Reload
@@ -69,7 +74,7 @@ class Orders:
     def reload(self, why: str = "") -> None:
         """Read everything anew and let a canary try it; or say why not. `why` is for the log."""
         desk = self._desk
-        if desk.roster.ending or self._upgrade.refuse_reload():
+        if desk.roster.leaving or self._upgrade.refuse_reload():
             return
         desk.voice.reloads(why)
         generations = desk.house.generations
@@ -108,7 +113,7 @@ class Orders:
         self._scale(-1)
 
     def _scale(self, by: int) -> None:
-        if not self._desk.roster.ending and not self._desk.roster.succession.retired:
+        if not self._desk.roster.leaving and not self._desk.roster.succession.retired:
             self._desk.roster.scale(POOL, by)
 
     # Logs, upgrade

@@ -35,6 +35,7 @@ from palfrey.master.actions import (
     Adopt,
     Announce,
     CloseListeners,
+    Depart,
     Finish,
     Halt,
     Hold,
@@ -83,7 +84,9 @@ def make_plan(roster: Roster, now: float) -> list[Action]:
 def _rules(roster: Roster) -> tuple[Rule, ...]:
     if roster.ending:
         return ENDING
-    return RETIRED if roster.succession.retired else RUNNING
+    if roster.succession.retired:
+        return RETIRED
+    return RUNNING if roster.departs_at is None else DEPARTING
 
 
 # Rules while the service runs
@@ -272,7 +275,12 @@ def _lag(standing: Announce) -> int:
     return standing.target - standing.ready
 
 
-# Rules while the service ends
+# Rules while the service is about to end, and while it does
+
+
+def depart(roster: Roster, clock: Clock) -> Iterator[Action]:
+    if roster.departs_at is not None and clock.passed(roster.departs_at):
+        yield Depart()
 
 
 def close_the_listeners(roster: Roster, clock: Clock) -> Iterator[Action]:
@@ -322,6 +330,17 @@ RUNNING: tuple[Rule, ...] = (
     begin_the_upgrade,
     hand_over,
 )
+DEPARTING: tuple[Rule, ...] = (
+    depart,
+    part_with_the_overdue,
+    kill_barren_molds,
+    let_go,
+    let_molds_go,
+    cast,
+    fill,
+    hurry_the_successor,
+)
+"""Who dies is replaced, and so is who is worn; nothing new is begun."""
 RETIRED: tuple[Rule, ...] = (part_with_the_overdue, kill_barren_molds, hurry_the_successor, retire_all, leave)
 ENDING: tuple[Rule, ...] = (
     wait_no_longer,

@@ -99,6 +99,7 @@ class Terms:
     request_timeout: float = 0.0
     preload: bool = False
     """Workers are forked by a mold."""
+    drain_delay: float = 0.0
     max_surge: int = 1
     """Slots that may have a successor booting beside a serving worker at one time."""
 

@@ -19,6 +19,7 @@ from palfrey.master.actions import (
     Adopt,
     Announce,
     CloseListeners,
+    Depart,
     Dump,
     EndSuccessor,
     Finish,
@@ -72,6 +73,8 @@ class Roster:
         """The end is to come at once: workers quit instead of draining."""
         self.impatient = False
         """Whoever asked for that asked again: nobody is waited for."""
+        self.departs_at: float | None = None
+        """When the service is going to end, `drain_delay` after it was told to; it serves on until then."""
         self.listeners_closed = False
         self.succession = Succession()
         self.predecessor: Predecessor | None = None
@@ -107,6 +110,23 @@ class Roster:
         pool = self.pools[pool_name]
         pool.candidate = None
         pool.refused, pool.suspension_told = reason, False
+
+    @property
+    def leaving(self) -> bool:
+        """The end was ordered, and may have begun."""
+        return self.ending or self.departs_at is not None
+
+    def depart(self, now: float) -> float:
+        """End the service, but not before its `drain_delay`; a reload that is being tried is given up. The seconds
+        until then; 0.0 when there is nothing to wait for, and it is for `stop`."""
+        pools = self.pools.values()
+        delay = max((pool.terms.drain_delay for pool in pools if pool.served), default=0.0)
+        if self.leaving or self.succession.retired or not delay:
+            return 0.0
+        self.departs_at = now + delay
+        for pool in pools:
+            pool.candidate = None
+        return delay
 
     def stop(self, *, fast: bool) -> None:
         """End the service. A fast stop may follow a graceful one and speeds it up, never the other way round."""
@@ -251,6 +271,8 @@ class Roster:
             case Halt():
                 self.exit_status = action.status
                 self.stop(fast=True)
+            case Depart():
+                self.stop(fast=False)
             case CloseListeners():
                 self.listeners_closed = True
             case StartSuccessor() | HandOver() | EndSuccessor() | TellPredecessor():

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
+CONTAINER_INITS = ("catatonit", "docker-init", "dumb-init", "tini", "tini-static")
+"""Processes 1 that end when the child ends that they were given to start."""
 _NOT_EXECUTED = 127
 """The shell's exit status for a command that was not found."""
 _LAST_WORDS = 16384
@@ -122,7 +124,7 @@ class Upgrade:
         """USR2."""
         log, state, roster = self._log, self._state, self._desk.roster
         reason = self._refusal()
-        if roster.ending:
+        if roster.leaving:
             return
         if state.under_way:
             log.warning("%s: an upgrade is under way already (%s)", command.name, self._words())
@@ -142,6 +144,12 @@ class Upgrade:
         if os.getpid() == 1:
             return (
                 "this is process 1, and the container ends with it, whatever it has started; "
+                "replace the container instead, or send HUP for new application code"
+            )
+        init = _container_init()
+        if init:
+            return (
+                f"{init}, which is process 1, ends the container when this process ends; "
                 "replace the container instead, or send HUP for new application code"
             )
         if not house.invocation.command:
@@ -165,12 +173,14 @@ class Upgrade:
         """HUP, where it means our own workers. True when that was the meaning."""
         if not self._state.come_back(time.monotonic()):
             return False
+        self._desk.bulletin.declines()
         self._log.info("The workers come back, as they were configured; TERM to process %d ends it", self._state.pid)
         return True
 
     def refuse_reload(self) -> bool:
         """HUP while an upgrade is under way. True when it is."""
         if self._state.under_way:
+            self._desk.bulletin.declines()
             self._log.warning(
                 "Not reloaded: an upgrade is under way (%s), which brings configuration and application anew",
                 self._words(),
@@ -400,6 +410,18 @@ class Upgrade:
     @property
     def _log(self) -> Any:
         return self._desk.log
+
+
+def _container_init(parent: Callable[[], int] = os.getppid) -> str:
+    """The name of our parent, if that is a container's process 1 that lives for its one child; else ""."""
+    if parent() != 1:
+        return ""
+    try:
+        with open("/proc/1/comm", encoding="utf-8") as file:
+            name = file.read().strip()
+    except (OSError, ValueError):
+        return ""
+    return name if name in CONTAINER_INITS else ""
 
 
 def _file_without_name() -> Any:

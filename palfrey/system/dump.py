@@ -43,8 +43,9 @@ def dump_on_request(fd: int, then: Handler | None = None) -> None:
     faulthandler.unregister(DUMP)
     if not callable(theirs) or isinstance(theirs, _Shown):
         signal.signal(DUMP, _Shown(then))
+    # With `chain` the kernel does not resume a system call that was interrupted, such as a wait for a lock: else Python
+    # would come to call `then` only when it is over. (It resumes them itself.)
     faulthandler.register(DUMP, file=fd, all_threads=True, chain=True)
-    _let_it_interrupt()
 
 
 class _Shown:
@@ -54,16 +55,8 @@ class _Shown:
         self._then = then
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        _let_it_interrupt()
         if self._then is not None:
             self._then(signum, frame)
-
-
-def _let_it_interrupt() -> None:
-    """With each dump faulthandler arms itself anew, and so that the kernel resumes an interrupted wait for a
-    lock: Python would call no handler before the lock is free.
-    """
-    signal.siginterrupt(DUMP, True)
 
 
 def write_lines(fd: int, lines: list[str]) -> None:

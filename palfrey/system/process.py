@@ -175,7 +175,7 @@ def close_fds(fds: Iterable[int]) -> None:
 
 CAN_ADOPT = sys.platform == "linux"
 """Whether this system lets a process adopt the orphans among its descendants."""
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 """linux/prctl.h"""
 
 
@@ -185,10 +185,24 @@ def adopt_orphans() -> None:
     Where CAN_ADOPT only. Lasts until this process ends; processes that it forks do not adopt. Raises OSError (a
     sandbox forbids it).
     """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent(parent: int) -> None:
+    """From now on this process is killed when `parent`, who forked it, ends. Where CAN_ADOPT only.
+
+    To be called after a change of user, which undoes it. It holds for this process alone, not for those that it forks.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(EXIT_OK)
+
+
+def _prctl(option: int, value: int) -> None:
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, *(ctypes.c_ulong(value) for value in (1, 0, 0, 0))) != 0:
+    if libc.prctl(option, *(ctypes.c_ulong(argument) for argument in (value, 0, 0, 0))) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -5,7 +5,8 @@ sockets, so what one does not take another will, and what nobody takes waits in 
 worker. A worker looks away from them, since a socket that stays readable would keep its loop turning for nothing,
 
 - while others that hold fewer connections are to be first (`palfrey/workers/gate.py`): until one of its own goes, or
-  for a moment, after which it takes what is still there;
+  for a moment, after which it takes what is still there. Not where connections go as fast as they come: nothing lasts
+  that could be uneven, and looking at one another would cost more than it is worth;
 - while it is full, until a connection goes. Full is less than what the limit of open files allows: an application that
   cannot open one fails;
 - for a while when the process has run out of something that a connection needs.
@@ -41,6 +42,10 @@ GROWTH = 8
 empty costs a tenth of what a connection does (accept(2), an exception): mostly the one that woke us is the only one."""
 PATIENCE = 0.002
 """Seconds that others have to be first: a loop that turns has looked by then, unless the machine is busy."""
+SHORT = 0.02
+"""Connections that live no longer than so many seconds, on average, are no matter."""
+MANY = 256
+"""Connections after which that is looked at again, without waiting for the sweep."""
 PAUSE = 0.5
 """Seconds of not accepting after the process ran out of something that a connection needs."""
 UNLIMITED = 1 << 60
@@ -86,7 +91,14 @@ class Acceptor:
         self._limit = _room(limit)
         self._gate = gate
         self._gated = False
-        """The gate is in use: there are others, who look at our numbers."""
+        """The gate is in use: there are others, and they look at our numbers."""
+        self._passing = 0
+        """Of so many connections most are gone in a moment."""
+        self._taken = 0
+        """Connections taken since the last tick."""
+        self._then = service.loop.time()
+        """Of the last tick."""
+        self._held_then = 0
         self._watch = Watch.OFF
         self._timer: asyncio.TimerHandle | None = None
         self._ask = 1
@@ -136,6 +148,16 @@ class Acceptor:
         """Drops the connections that are not served yet."""
         self._adopter.give_up()
 
+    def tick(self) -> None:
+        """The sweep: how fast do connections come and go?"""
+        now, held = self._service.loop.time(), self._held
+        gone = self._held_then + self._taken - held
+        # Little's law: of those that live so long there are so many at any time.
+        self._passing = int(gone / max(now - self._then, SHORT) * SHORT)
+        self._then, self._held_then, self._taken = now, held, 0
+        if self._watch is Watch.ON and self._gate is not None:
+            self._gate.show(held)
+
     def close(self) -> None:
         """Closes this process's copies of the listeners."""
         self.stop()
@@ -154,13 +176,17 @@ class Acceptor:
             self._service.on_room = self._gone
             return
         gate = self._gate
-        if gate is not None and gate.alone is self._gated:
-            self._use_gate(not self._gated)
-        if gate is not None and self._gated:
-            room = min(room, gate.room(held))
-            if not room:
-                self._yield(gate)
-                return
+        if gate is not None:
+            if self._taken >= MANY:
+                self.tick()
+            gated = held >= self._passing and not gate.alone
+            if gated is not self._gated:
+                self._use_gate(gated)
+            if gated:
+                room = min(room, gate.room(held))
+                if not room:
+                    self._yield(gate)
+                    return
         asked = min(room, self._ask)
         taken = self._take(door, asked)
         if taken < asked:
@@ -191,6 +217,7 @@ class Acceptor:
                 break
             self._adopter.adopt(door, number, peer)
             taken += 1
+        self._taken += taken
         return taken
 
     # ---------------------------------------------------------------- looking away, and back
@@ -223,7 +250,8 @@ class Acceptor:
     # ---------------------------------------------------------------- the others
 
     def _use_gate(self, gated: bool) -> None:
-        """From now on there are others, or not. Without them nobody need be told of each connection that goes."""
+        """From now on there are others to be heeded, or not. Without them nobody need be told of each connection that
+        goes."""
         self._gated = gated
         self._service.on_room = self._gone if gated else None
         if self._gate is not None:

@@ -91,6 +91,7 @@ class Serving:
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(self.pause, self._sweep)
         self.service.tick(self.pause)
+        self._acceptor.tick()
         if self._on_sweep is not None:
             self._on_sweep(self)
 

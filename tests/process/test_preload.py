@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import os
 import signal
 import sys
@@ -56,6 +58,12 @@ def workers(server: Server) -> list[int]:
     return [pid for pid in server.workers() if "mold" not in " ".join(psutil.Process(pid).cmdline())]
 
 
+def wait_for_end(pid: int) -> None:
+    """Until it has ended and been reaped, which somebody else does."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait(PATIENCE)
+
+
 def change(site: Path, old: str = '"one"', new: str = '"two"') -> None:
     (site / "main.py").write_text((site / "main.py").read_text().replace(old, new))
 
@@ -86,6 +94,26 @@ def test_memory_is_shared(preload: Start, site: Path) -> None:
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines() if line.endswith("kB")}
         assert sizes["Rss"] > 40_000
         assert sizes["Private_Dirty"] < sizes["Rss"] / 2, rollup
+
+
+def test_the_mold_holds_no_socket_but_its_own_with_the_master(preload: Start) -> None:
+    server = preload(workers=2)
+    server.signal(signal.SIGHUP)
+    new = mold_of(server, 2)
+    server.wait_for_ready(2, generation=2)
+    links = [os.readlink(f"/proc/{new}/fd/{fd}") for fd in os.listdir(f"/proc/{new}/fd")]
+    assert sum(link.startswith("socket:") for link in links) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may switch")
+def test_the_import_has_no_more_rights_than_a_worker(preload: Start, site: Path) -> None:
+    """The group alone: a user who is somebody else could not read this directory."""
+    change(site, "say('imported')\n", "say(f'imported as {os.getuid()} {os.getgid()}')\n")
+    other = next(group.gr_gid for group in grp.getgrall() if group.gr_gid not in (os.getgid(), 0))
+    server = preload("--group", str(other), workers=1)
+    assert f"imported as 0 {other} " in server.output
+    assert psutil.Process(int(server.get()[0])).gids().real == other
+    assert psutil.Process(server.pid).gids().real == os.getgid()
 
 
 class TestReload:
@@ -133,8 +161,7 @@ class TestReload:
         server.wait_for("Reload refused: .*no database")
         server.wait_for(rf"Mold \({new}\) is needed no longer")
         assert server.get()[3] == "one"
-        psutil.wait_procs([psutil.Process(new)] if psutil.pid_exists(new) else [], timeout=PATIENCE)
-        assert new not in server.workers()
+        wait_for_end(new)
 
     def test_a_request_in_flight_is_finished_by_the_old_worker(self, preload: Start) -> None:
         server = preload("--timeout-keep-alive", "1", workers=1)
@@ -217,6 +244,13 @@ class TestDeath:
         assert server.wait() == -signal.SIGKILL
         assert leftovers(server.pid) == []
 
+    def test_when_the_master_is_killed_an_import_that_hangs_ends(self, start: Start, site: Path) -> None:
+        (site / "main.py").write_text("import os, time\nos.write(2, b'importing\\n')\ntime.sleep(600)\n")
+        server = start("--preload")
+        server.wait_for("importing")
+        server.signal(signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL
+
     def test_orphans_of_the_application_are_reaped(self, preload: Start, site: Path) -> None:
         """The master adopts them along with its workers."""
         change(
@@ -230,8 +264,7 @@ class TestDeath:
         server = preload(workers=1)
         server.get("/orphan")
         orphan = int(server.wait_for(r"orphan (\d+)")[1])
-        psutil.wait_procs([psutil.Process(orphan)] if psutil.pid_exists(orphan) else [], timeout=PATIENCE)
-        assert not psutil.pid_exists(orphan)
+        wait_for_end(orphan)
 
 
 HOOKS = """\

@@ -304,6 +304,19 @@ def test_an_upgrade_that_fails_shows_in_the_status(
     assert systemd.wait_for("WATCHDOG=1").sender == main_pid
 
 
+def test_a_reload_that_an_upgrade_forbids_is_answered(begin: Service) -> None:
+    systemd, server = begin("--upgrade", "manual")
+    systemd.wait_for_state("active")
+    os.kill(systemd.main_pid, signal.SIGUSR2)
+    successor = int(server.wait_for(r"Process (\d+) is ready")[1])
+    systemd.wait_for_status(f"process {successor} serves as well")
+    systemd.reload()
+    systemd.wait_for_state("reloading")
+    systemd.wait_for_state("active")
+    os.kill(successor, signal.SIGQUIT)
+    server.wait_for(f"Process {successor} has ended, as it was told to")
+
+
 # Exit statuses, which Restart= and RestartPreventExitStatus= go by
 
 

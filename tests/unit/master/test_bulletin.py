@@ -140,6 +140,15 @@ def test_a_shortfall_is_no_new_readiness() -> None:
     assert systemd.hear() == []
 
 
+def test_a_reload_that_is_declined_is_over_as_well() -> None:
+    systemd = manager()
+    systemd.serve()
+    systemd.heard.clear()
+    systemd.bulletin.declines()
+    assert systemd.heard[0].startswith("RELOADING=1\n")
+    assert systemd.hear() == ["READY=1", "STATUS=Generation 1 serves with 2 of 2 workers"]
+
+
 def test_a_stop_counts_down() -> None:
     systemd = manager()
     systemd.serve()

@@ -129,6 +129,8 @@ class TestRequest:
     def test_no_request_no_limit(self) -> None:
         world = serving(1, timeout=0, request_timeout=20)
         assert world.wait(1000) == []
+        assert world.wake is not None, "requests begin without a word"
+        assert world.wake <= world.now + 10
 
     def test_off(self) -> None:
         world = self.stuck(request_timeout=0)

@@ -63,6 +63,9 @@ def test_what_the_dead_counted_stays_with_their_pool() -> None:
     board.row(0).clear()
     assert (board.total(app), board.ended(app)) == (120, 1)
     assert (board.total(site), board.ended(site)) == (3, 0)
+    board.fold(board.row(1))
+    board.row(1).clear()
+    assert (board.total(app), board.ended(app)) == (120, 2)
 
 
 def test_more_pools_than_there_are_rows_for() -> None:

@@ -347,7 +347,7 @@ async def test_a_connection_that_goes_ends_the_waiting_for_others(monkeypatch):
 
 @looped
 async def test_a_full_or_exhausted_worker_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(accept, "PAUSE", 0.02)
+    monkeypatch.setattr(accept, "PAUSE", 1000)
     board = two_workers()
     async with stage(limit=2, board=board) as made:
         made.acceptor.start()
@@ -367,7 +367,50 @@ async def test_a_full_or_exhausted_worker_is_not_waited_for(monkeypatch):
             while made.listener.errors:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert board.column(Row.admits)[0] == 0
+        made.acceptor.tick()
+        assert board.column(Row.admits)[0] == 0
+        made.acceptor._look_again()
         await made.connections(2)
+
+
+@looped
+async def test_where_connections_go_as_fast_as_they_come_nobody_is_first(monkeypatch):
+    monkeypatch.setattr(accept, "SHORT", 1000)
+    monkeypatch.setattr(accept, "MANY", 8)
+    board = two_workers()
+    async with stage(board=board) as made:
+        made.acceptor.start()
+        for _ in range(8):
+            client = made.connect()
+            await made.connections(1)
+            client.close()
+            await made.connections(0)
+        made.connect()
+        await made.connections(1)
+        Gate(board, 1, [made.listener]).show(0)
+        with measured(made) as looked:
+            made.connect()
+            await made.connections(2)
+        assert looked == []
+        assert made.service.on_room is None
+        made.acceptor.tick()  # nothing has gone since
+        with measured(made) as looked:
+            made.connect()
+            await made.connections(3)
+        assert looked == [Watch.YIELDING]
+
+
+@looped
+async def test_a_sweep_shows_what_is_held():
+    board = two_workers()
+    async with stage(board=board) as made:
+        made.acceptor.start()
+        base = board.column(Row.admits)[0]
+        made.connect()
+        await made.connections(1)
+        board.row(0).admits = 0
+        made.acceptor.tick()
+        assert board.column(Row.admits)[0] == base + 1
 
 
 @looped

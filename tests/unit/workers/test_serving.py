@@ -153,3 +153,57 @@ async def test_a_shutdown_that_fails_is_logged():
         await end(serving)
     assert "raised during shutdown" in records.errors[0]
     assert "RuntimeError: why" in records.errors[0]
+
+
+@looped
+async def test_a_held_worker_takes_nothing_new_and_finishes_what_it_has():
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/slow":
+            asked.set()
+            await answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    def request(path):
+        return f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+    serving = make(app, lifespan="off")
+    await serving.start()
+    idle, idle_writer = await asyncio.open_connection(*serving.address)
+    idle_writer.write(request("/"))
+    assert (await idle.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+    busy, busy_writer = await asyncio.open_connection(*serving.address)
+    busy_writer.write(request("/slow"))
+    await asked.wait()
+    serving.hold()
+    serving.hold()
+    assert await idle.read() == b"", "closed, after a moment"
+    late, late_writer = await asyncio.open_connection(*serving.address)
+    late_writer.write(request("/late"))
+    answer.set()
+    head = await busy.read()
+    assert b"connection: close" in head.lower()
+    assert not accepts(serving)
+    serving.resume()
+    answered = await late.readuntil(b"ok")
+    assert b"connection: close" not in answered.lower(), "connections go on again"
+    for writer in (idle_writer, busy_writer, late_writer):
+        writer.close()
+    await end(serving)
+
+
+@looped
+async def test_a_worker_that_resumes_at_once_has_closed_nothing(monkeypatch):
+    monkeypatch.setattr(module, "ON_ITS_WAY", 0.01)
+    serving = make(echo, lifespan="off")
+    await serving.start()
+    reader, writer = await asyncio.open_connection(*serving.address)
+    serving.hold()
+    serving.resume()
+    await asyncio.sleep(0.03)
+    writer.write(b"GET /still HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"/still" in await reader.readuntil(b"/still")
+    writer.close()
+    await end(serving)
