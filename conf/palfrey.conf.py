@@ -302,6 +302,51 @@ workers = 2
 # [a whole number, at least 0; --limit-read-ahead, PALFREY_LIMIT_READ_AHEAD]
 # limit_read_ahead = 65536
 
+# Whether requests for WebSockets are taken: auto, or none, which serves them as plain ones.
+# [auto or none; --ws, PALFREY_WS]
+# ws = "auto"
+
+# Longest WebSocket message in bytes, over its fragments and inflated; a longer one closes the
+# connection with 1009. 0: no limit.
+# [a size such as 512m or 1.5g, in bytes without a unit (0: no limit); --ws-max-size,
+# PALFREY_WS_MAX_SIZE; also websocket_max_message_size]
+# ws_max_size = 16777216
+
+# Most frames of one WebSocket message; more close the connection with 1008. 0: no limit.
+# [a whole number, at least 0; --ws-max-frames, PALFREY_WS_MAX_FRAMES]
+# ws_max_frames = 131072
+
+# WebSocket messages that may wait for the application before no more are read, beside
+# limit_read_ahead's bytes. 0: that alone.
+# [a whole number, at least 0; --ws-max-queue, PALFREY_WS_MAX_QUEUE]
+# ws_max_queue = 32
+
+# How often a WebSocket's client is pinged. 0: never.
+# [a number of seconds (0: never); --ws-ping-interval, PALFREY_WS_PING_INTERVAL]
+# ws_ping_interval = 20
+
+# How long a pinged client may say nothing before its WebSocket is closed with 1011. 0: for ever.
+# [a number of seconds (0: for ever); --ws-ping-timeout, PALFREY_WS_PING_TIMEOUT]
+# ws_ping_timeout = 20
+
+# How long a WebSocket may carry no message before it is closed with 1001. 0: for ever.
+# [a number of seconds (0: for ever); --ws-idle-timeout, PALFREY_WS_IDLE_TIMEOUT]
+# ws_idle_timeout = 0
+
+# Compress WebSocket messages for clients that offer it (permessage-deflate).
+# [true or false; --ws-per-message-deflate, PALFREY_WS_PER_MESSAGE_DEFLATE]
+# ws_per_message_deflate = True
+
+# log2 of the windows of permessage-deflate: memory of a WebSocket against the size of its messages.
+# 12 costs some 40 KB.
+# [a whole number, from 9 to 15; --ws-deflate-window-bits, PALFREY_WS_DEFLATE_WINDOW_BITS]
+# ws_deflate_window_bits = 12
+
+# Whether a compressed message may refer to those before it: smaller messages, and the windows'
+# memory for as long as the WebSocket lives.
+# [true or false; --ws-deflate-takeover, PALFREY_WS_DEFLATE_TAKEOVER]
+# ws_deflate_takeover = True
+
 # Longest request line in bytes; a longer one is answered with 414.
 # [a whole number, at least 64; --limit-request-line, PALFREY_LIMIT_REQUEST_LINE]
 # limit_request_line = 8190

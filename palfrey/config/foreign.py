@@ -3,7 +3,7 @@
 A configuration file or a command line that is moved over from another server must run unchanged, and its owner must
 learn which lines of it no longer do anything: one line of warning for each, made from this table. What Palfrey *does*
 know under another name is an alias in `settings.py`. A flag that is in neither table is a usage error: an option that
-asks for what Palfrey cannot do (`--ws`, `--proxy-protocol`) must not pass as if it could.
+asks for what Palfrey cannot do (`--http2`, `--proxy-protocol`) must not pass as if it could.
 """
 
 from __future__ import annotations
@@ -73,7 +73,6 @@ _TABLE: Final = (
         "an application learns of a disconnect at once",
         ("--asgi-disconnect-grace-period",),
     ),
-    Foreign("websocket_max_message_size", _NOT_YET),
     Foreign("proxy_protocol", _NOT_YET),
     Foreign("proxy_allow_ips", _NOT_YET),
     Foreign("protocol", "Palfrey speaks HTTP"),

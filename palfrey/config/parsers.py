@@ -147,6 +147,8 @@ def _read_boolean(value: object) -> bool:
 
 
 boolean: Parser[bool] = Parser(_read_boolean, "true or false", "", Shape.SWITCH)
+truth: Parser[bool] = Parser(_read_boolean, "true or false", "BOOLEAN")
+"""The same where another server's flag takes a value."""
 
 
 def _read_text(value: object) -> str:

@@ -45,6 +45,7 @@ from palfrey.config.parsers import (
     size,
     some,
     text,
+    truth,
     worker_class_name,
 )
 
@@ -532,6 +533,8 @@ class Settings:
         HTTP,
         "Longest WebSocket message in bytes, over its fragments and inflated; a longer one closes the connection with "
         "1009. 0: no limit.",
+        also=("--websocket-max-message-size",),
+        aliases=("websocket_max_message_size",),
     )
     ws_max_frames: int = row(
         131072,
@@ -560,7 +563,7 @@ class Settings:
         "How long a WebSocket may carry no message before it is closed with 1001. 0: for ever.",
     )
     ws_per_message_deflate: bool = row(
-        True, boolean, HTTP, "Compress WebSocket messages for clients that offer it (permessage-deflate)."
+        True, truth, HTTP, "Compress WebSocket messages for clients that offer it (permessage-deflate)."
     )
     ws_deflate_window_bits: int = row(
         12,

@@ -14,6 +14,7 @@ from palfrey.asgi.identity import RequestIds
 from palfrey.asgi.start import starter
 from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.render import HeadRenderer
+from palfrey.protocols.websocket.codes import Close
 from palfrey.protocols.websocket.limits import limits
 
 if TYPE_CHECKING:
@@ -183,6 +184,12 @@ class Service:
         """From now on every response is its connection's last."""
         self.draining = True
         self.persistent = False
+
+    def take_leave(self, last: bool) -> None:
+        """The worker is about to end: those that would stay are told so. `last`: nobody serves on."""
+        code = Close.GOING_AWAY if last else Close.SERVICE_RESTART
+        for connection in list(self.connections):
+            connection.leave(code)
 
     def end_draining(self) -> None:
         """Connections may go on again after their responses."""

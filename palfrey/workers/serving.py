@@ -128,6 +128,7 @@ class Serving:
             self._acceptor.empty(self._settings.backlog)
         self._acceptor.close()
         service.begin_draining()
+        service.take_leave(last)
         await self._acceptor.settle(deadline - self._loop.time())
         try:
             await asyncio.wait_for(service.wait_until_empty(), max(0.0, deadline - self._loop.time()))

@@ -151,6 +151,8 @@ class Engine:
             self.receive(rest)
         if not self._paused and self._phase is not DONE:
             self._pipe.resume_reading()
+        if self._service.draining:
+            self.leave(Close.SERVICE_RESTART)
 
     # ---------------------------------------------------------------- from the pipe
 

@@ -36,7 +36,7 @@ GUNICORN_FLAGS = """
 --enable-backlog-metric -n --name --pythonpath --keyfile --certfile --ssl-version --cert-reqs --ca-certs
 --suppress-ragged-eofs --do-handshake-on-connect --ciphers --forwarder-headers --header-map --asgi-loop
 --asgi-lifespan --asgi-disconnect-grace-period --http-parser --root-path --control-socket --control-socket-mode
---no-control-socket --reload --reload-engine --reload-extra-file
+--no-control-socket --reload --reload-engine --reload-extra-file --websocket-max-message-size
 """
 
 UVICORN_FLAGS = """
@@ -47,13 +47,13 @@ UVICORN_FLAGS = """
 --ssl-keyfile --ssl-certfile --ssl-keyfile-password --ssl-version --ssl-cert-reqs --ssl-ca-certs --ssl-ciphers
 --header --version --app-dir --h11-max-incomplete-event-size --reset-contextvars --factory --help
 --reload --reload-dir --reload-include --reload-exclude --reload-delay
+--ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout --ws-per-message-deflate
 """
 
 REFUSED = """
---http2 --ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout --ws-per-message-deflate --interface
+--http2 --interface
 --paste --paster --paste-global --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from --http-protocols
 --http2-cleartext --permit-obsolete-folding --strip-header-spaces --dirty-app --dirty-workers
---websocket-max-message-size
 """
 """Asking for what Palfrey cannot do (yet) must not pass as if it could."""
 
