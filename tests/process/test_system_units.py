@@ -130,7 +130,7 @@ def test_the_server_does_its_work_under_the_units_filter(
         server.wait_for_each("refused True", f"code {bool(memory)}")
         server.wait_for_ready(2)
         server.get()
-        before = server.workers()
+        before = [int(pid) for pid in re.findall(r"Worker \d \((\d+)\) is ready", server.output)]
         server.signal(signal.SIGHUP)
         server.wait_for_ready(2, generation=2)
         server.wait_for_ends(before)
