@@ -146,8 +146,11 @@ class Roster:
         if worker is None or not worker.hear(Event.READY, now):
             return False
         worker.ready_at = now
+        pool = self.pools[worker.pool]
         if not worker.is_mold:
-            self.pools[worker.pool].served = True
+            pool.served = True
+        elif worker.generation == pool.generation:
+            pool.recast = bool(pool.refused)
         return True
 
     def failed(self, pid: int, reason: str, detail: str, now: float) -> Setback | None:
@@ -318,7 +321,7 @@ class Roster:
         if candidate.terms.workers != pool.terms.workers:  # else the operator's TTIN and TTOU stand
             self._set_target(pool, candidate.terms.workers)
         pool.generation, pool.terms, pool.candidate = candidate.generation, candidate.terms, None
-        pool.refused = ""
+        pool.refused, pool.recast = "", False
         for slot in pool.slots.values():
             slot.forgive()
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.process.conftest import Start
-from tests.support.processes import APP, PATIENCE, Server, finish, leftovers
+from tests.support.processes import APP, PATIENCE, Server, finish, outliving
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers import by themselves there")
 
@@ -242,7 +242,7 @@ class TestDeath:
         server = preload(workers=2)
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
-        assert leftovers(server.pid) == []
+        assert outliving(server.pid) == []
 
     def test_when_the_master_is_killed_an_import_that_hangs_ends(self, start: Start, site: Path) -> None:
         (site / "main.py").write_text("import os, time\nos.write(2, b'importing\\n')\ntime.sleep(600)\n")

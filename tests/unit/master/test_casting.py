@@ -6,7 +6,21 @@ import signal
 
 import pytest
 
-from palfrey.master.actions import Abort, Action, Adopt, Announce, Finish, Halt, Kill, Quit, Refuse, Retire, Spawn, Stop
+from palfrey.master.actions import (
+    Abort,
+    Action,
+    Adopt,
+    Announce,
+    Finish,
+    Halt,
+    Kill,
+    Quit,
+    Refuse,
+    Retire,
+    Spawn,
+    Stop,
+    Suspend,
+)
 from palfrey.master.casting import BIRTH_GRACE
 from palfrey.master.overdue import LOST_GRACE, QUIT_GRACE
 from palfrey.master.records import MOLD, Phase
@@ -144,6 +158,23 @@ class TestReload:
             foundry.ready(new)
         did = foundry.crash(new)
         assert only(did, Refuse) == [Refuse("app", 2, "its mold was killed by SIGSEGV", "")]
+
+    def test_recycling_goes_on_after_a_refused_one_while_the_mold_is_that_of_before(self) -> None:
+        foundry = serving()
+        foundry.reload()
+        foundry.fail(foundry.molds[-1])
+        tired, other = foundry.pids(Phase.READY)[1:]
+        foundry.roster.tired(tired, "it has served enough")
+        assert spawns(foundry.settle()) == [(0, 1)]
+        foundry.ready(foundry.booting)
+        foundry.crash(foundry.mold)
+        foundry.ready(foundry.mold)
+        foundry.roster.tired(other, "it has served enough")
+        assert [type(action) for action in foundry.settle()] == [Suspend], "this mold holds what was refused"
+        foundry.reload()
+        foundry.ready(foundry.molds[-1])
+        foundry.ready(foundry.workers(Phase.BOOTING)[0].pid)
+        assert not foundry.roster.pools["app"].suspended
 
     def test_a_first_worker_that_fails_refuses_it_and_ends_the_new_mold(self) -> None:
         foundry = serving()
