@@ -38,11 +38,9 @@ from palfrey.master.actions import (
     Depart,
     Finish,
     Halt,
-    Hold,
     Kill,
     Quit,
     Refuse,
-    Resume,
     Retire,
     Spawn,
     Stop,
@@ -52,6 +50,7 @@ from palfrey.master.actions import (
 from palfrey.master.casting import broken_mold, cast, expected, kill_barren_molds, let_molds_go, may_spawn
 from palfrey.master.overdue import LOST_GRACE, Clock, part_with_the_overdue
 from palfrey.master.records import PROVEN, Candidate, Phase, Pool, Slot, Worker
+from palfrey.master.rehearsal import hold_back, is_in_the_way, make_room
 from palfrey.master.succession import (
     begin_the_upgrade,
     end_the_successor,
@@ -122,23 +121,13 @@ def judge_the_canary(roster: Roster, clock: Clock) -> Iterator[Action]:
         if candidate is None:
             continue
         failure = candidate.failure
+        if is_in_the_way(pool):
+            continue
         if failure is not None:
             reason = failure.reason if failure.final else failure.of(f"its {candidate.culprit}")
             yield Refuse(pool.name, candidate.generation, reason, failure.detail)
         elif any(worker.phase is Phase.READY for worker in _of(roster, pool, candidate.generation)):
             yield Adopt(pool.name, candidate.generation)
-
-
-def hold_back(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """In development nobody is to meet code that was changed since: its workers take nothing new while its successor
-    gets ready, and serve on if that is refused."""
-    for pool in roster.pools.values():
-        if not pool.terms.develop:
-            continue
-        newest = pool.candidate.generation if pool.candidate is not None else pool.generation
-        for worker in _present(roster, pool):
-            if worker.phase is Phase.READY and worker.held != (worker.generation < newest):
-                yield Resume(worker.pid) if worker.held else Hold(worker.pid)
 
 
 def let_go(roster: Roster, clock: Clock) -> Iterator[Action]:
@@ -163,7 +152,7 @@ def _superfluous(roster: Roster, pool: Pool, worker: Worker, clock: Clock) -> st
         reason = "belongs to a reload that was superseded or refused"
     elif booting and worker.generation < pool.generation:
         reason = "was superseded"
-    elif booting and pool.candidate is not None and keeper is not None:
+    elif booting and pool.candidate is not None and (keeper is not None or pool.terms.develop):
         reason = "makes way for a newer reload"
     elif not booting and worker is not keeper:
         reason = "has its successor"
@@ -173,12 +162,16 @@ def _superfluous(roster: Roster, pool: Pool, worker: Worker, clock: Clock) -> st
 def fill(roster: Roster, clock: Clock) -> Iterator[Action]:
     """The canary first; then every empty slot; then, as far as the surge goes, successors."""
     for pool in roster.pools.values():
+        if is_in_the_way(pool):
+            continue
         births = expected(roster, pool, clock)
         if pool.candidate is not None:
             candidate = pool.candidate.generation
             there = any(_of(roster, pool, candidate)) or any(birth.generation == candidate for birth in births)
             if not there and may_spawn(roster, pool, candidate):
                 yield Spawn(pool.name, 0, candidate)
+            if pool.terms.develop:
+                continue  # what lies on disk is the candidate's
         if not may_spawn(roster, pool, pool.generation):
             continue
         seats = _seats(roster, pool, clock)
@@ -318,6 +311,7 @@ RUNNING: tuple[Rule, ...] = (
     part_with_the_overdue,
     kill_barren_molds,
     give_up_a_first_start,
+    make_room,
     judge_the_canary,
     hold_back,
     let_go,

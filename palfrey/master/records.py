@@ -241,6 +241,8 @@ class Candidate:
     failure: Failure | None = None
     culprit: str = "first worker"
     """Who failed."""
+    alone: bool = False
+    """In development: it is tried without the workers of the generation before."""
 
 
 @dataclass(slots=True)

@@ -36,6 +36,7 @@ from palfrey.master.actions import (
     Stop,
     Suspend,
     TellPredecessor,
+    TryAgain,
     WaitUntil,
 )
 from palfrey.master.overdue import MARGIN
@@ -110,6 +111,11 @@ class Roster:
         pool = self.pools[pool_name]
         pool.candidate = None
         pool.refused, pool.suspension_told = reason, False
+        if pool.terms.develop:
+            # What lies on disk was found to be no good: whose slot is empty waits for better.
+            taken = {worker.slot for worker in self.workers.values() if worker.phase in (Phase.BOOTING, Phase.READY)}
+            for slot in pool.wanted():
+                slot.waits = slot.waits or slot.number not in taken
 
     @property
     def leaving(self) -> bool:
@@ -262,6 +268,8 @@ class Roster:
                 self._told(action, now)
             case Adopt():
                 self._adopt(self.pools[action.pool])
+            case TryAgain():
+                self._try_again(self.pools[action.pool])
             case Hold() | Resume():
                 if (held := self.workers.get(action.pid)) is not None:
                     held.held = isinstance(action, Hold)
@@ -313,6 +321,10 @@ class Roster:
             case TellPredecessor():
                 if self.predecessor is not None:
                     self.predecessor.told_at = now
+
+    def _try_again(self, pool: Pool) -> None:
+        if pool.candidate is not None:
+            pool.candidate.failure, pool.candidate.alone = None, True
 
     def _adopt(self, pool: Pool) -> None:
         candidate = pool.candidate

@@ -199,6 +199,22 @@ class TestMeanwhile:
             assert read_all(hanging) == b""
 
 
+class TestSomethingTaken:
+    def test_a_port_that_the_application_takes_while_it_is_imported(self, develop: Develop, site: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        taking = f"import socket\nMETRICS = socket.create_server(('127.0.0.1', {port}))\n"
+        (site / "main.py").write_text(taking + APP)
+        server = develop()
+        (site / "main.py").write_text(taking + APP.replace('"one"', '"two"'))
+        server.wait_for(
+            "The old worker may have had what the new code needs .*Address already in use.*: trying it alone"
+        )
+        server.wait_for_ready(1, 2)
+        assert server.get()[3] == "two"
+        assert "refused" not in server.output
+
+
 class TestBrokenCode:
     def test_an_error_is_shown_once_and_the_old_code_serves_on(self, develop: Develop, site: Path) -> None:
         server = develop()
