@@ -126,6 +126,19 @@ def test_a_stop_that_takes_its_time_asks_for_it_and_counts(begin: Service) -> No
     assert server.wait() == 0
 
 
+def test_a_stop_begins_with_its_drain_delay(begin: Service) -> None:
+    systemd, server = begin("--drain-delay", "600")
+    systemd.wait_for_state("active")
+    server.wait_for_ready(1)
+    systemd.stop()
+    systemd.wait_for_state("deactivating")
+    systemd.wait_for("EXTEND_TIMEOUT_USEC=")
+    assert systemd.status.startswith("Not ready any more, stopping soon; Generation 1 serves with 1 of 1 worker")
+    assert server.get()[1] == "1"
+    systemd.stop()
+    assert server.wait() == 0
+
+
 def test_a_worker_that_dies_shows_in_the_status(begin: Service) -> None:
     systemd, server = begin(workers=2)
     systemd.wait_for_state("active")
