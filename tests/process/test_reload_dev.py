@@ -322,12 +322,15 @@ class TestTheEnd:
 
 
 class TestNumbers:
-    def test_one_worker_serves(self, develop: Develop) -> None:
+    def test_one_worker_serves(self, develop: Develop, site: Path) -> None:
         server = develop("--workers", "3")
         assert "workers = 3 (command line, --workers): with reload one worker serves (SIGTTIN adds more)" in (
             server.output
         )
         assert server.get()[2] == "1"
+        save(site, "two")
+        server.wait_for_ready(1, 2)
+        assert server.output.count("workers = 3") == 1, "said at the start, not with each reload"
 
 
 DEBUGGED = """\
