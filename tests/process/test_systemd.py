@@ -113,6 +113,23 @@ def test_a_configuration_that_does_not_fit_is_a_refused_reload(begin: Service, s
     assert "timeout" in systemd.status
 
 
+def test_a_roll_out_that_halts_is_over_for_systemd_and_the_status_says_where(begin: Service, site: Path) -> None:
+    systemd, _ = begin(workers=2)
+    systemd.wait_for_state("active")
+    fails = (
+        "import os\nif os.environ['PALFREY_WORKER'] == '2' and os.path.exists('broken'): raise OSError('no database')\n"
+    )
+    (site / "broken").touch()
+    (site / "main.py").write_text(fails + APP)
+    systemd.reload()
+    systemd.wait_for_state("reloading")
+    systemd.wait_for_state("active")
+    assert systemd.status.startswith("Generation 2 serves with 1 of 2 workers, an older one with 1; worker 2: ")
+    assert systemd.status.endswith("no database, where the roll-out has halted")
+    (site / "broken").unlink()
+    systemd.wait_for_status("Generation 2 serves with 2 of 2 workers")
+
+
 def test_a_stop_that_takes_its_time_asks_for_it_and_counts(begin: Service) -> None:
     systemd, server = begin()
     systemd.wait_for_state("active")
