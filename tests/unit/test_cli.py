@@ -147,7 +147,11 @@ def test_main_exits_with_the_status(arbiter: type[FakeArbiter], monkeypatch: pyt
     ("arguments", "status", "line"),
     [
         ([], 2, "palfrey: no application: name one, as in `palfrey main:app`, or set app in palfrey.conf.py"),
-        (["main:app", "--workers", "0"], 1, "palfrey: workers = 0 (command line, --workers): must be from 1 to 512, or auto"),
+        (
+            ["main:app", "--workers", "0"],
+            1,
+            "palfrey: workers = 0 (command line, --workers): must be from 1 to 512, or auto",
+        ),
         (["main:app", "-c", "no.py"], 1, "palfrey: configuration file no.py: No such file or directory"),
     ],
 )
