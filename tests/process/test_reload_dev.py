@@ -168,6 +168,17 @@ class TestMeanwhile:
             assert release_of(read_all(client)) == "two"
             assert release_of(read_all(pass_by)) == "two"
 
+    def test_a_client_that_asks_on_and_on_loses_nothing_and_never_goes_back(self, develop: Develop, site: Path) -> None:
+        server = develop()
+        seen = [server.get()[3]]
+        for release in ("two", "three", "four"):
+            save(site, release)
+            while seen[-1] != release:
+                with ask(server) as client:
+                    seen.append(release_of(read_all(client)))
+        assert list(dict.fromkeys(seen)) == ["one", "two", "three", "four"]
+        assert seen == sorted(seen, key=["one", "two", "three", "four"].index)
+
     def test_open_connections_do_not_delay_it(self, develop: Develop, site: Path) -> None:
         server = develop()
         with ask(server, KEEP) as idle, server.request_in_flight() as busy:
