@@ -8,7 +8,6 @@ import pytest
 
 from palfrey.master.actions import (
     Abort,
-    Action,
     Adopt,
     Announce,
     Finish,
@@ -24,48 +23,8 @@ from palfrey.master.actions import (
 from palfrey.master.casting import BIRTH_GRACE
 from palfrey.master.overdue import LOST_GRACE, QUIT_GRACE
 from palfrey.master.records import MOLD, Phase
-from tests.support.roster_world import World, only, spawns
-
-
-class Foundry(World):
-    """A world in which generations preload. A mold bears what was ordered from it when `bear` says so, or at once."""
-
-    def __init__(self, workers: int = 2, *, at_once: bool = True, **terms: float) -> None:
-        self.orders: list[Spawn] = []
-        self.at_once = at_once
-        super().__init__(workers, preload=True, **terms)
-
-    def _act(self, action: Action) -> None:
-        pool = self.roster.pools["app"]
-        if isinstance(action, Spawn) and action.slot != MOLD:
-            ours = pool.candidate if pool.candidate and pool.candidate.generation == action.generation else pool
-            if ours.terms.preload:
-                self.done.append(action)
-                self.roster.ordered(action, self.now)
-                self.orders.append(action)
-                if self.at_once:
-                    self._bear()
-                return
-        super()._act(action)
-
-    def bear(self) -> list[Action]:
-        self._bear()
-        return self.settle()
-
-    def _bear(self) -> None:
-        while self.orders:
-            self._next_pid += 1
-            self.roster.spawned(self.orders.pop(0), self._next_pid, self.now)
-
-    @property
-    def molds(self) -> list[int]:
-        """Pids of those that boot or can fork, by age."""
-        return [w.pid for w in self.workers(Phase.BOOTING, Phase.READY) if w.is_mold]
-
-    @property
-    def mold(self) -> int:
-        (pid,) = self.molds
-        return pid
+from tests.support.foundry import Foundry
+from tests.support.roster_world import only, spawns
 
 
 def serving(workers: int = 2, **terms: float) -> Foundry:
