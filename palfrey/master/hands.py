@@ -192,7 +192,7 @@ class Hands:
         self._upgrade.end_successor(action)
 
     def _tell_predecessor(self, action: TellPredecessor) -> None:
-        self._upgrade.tell_predecessor()
+        self._upgrade.heir.say_that_we_stop()
 
 
 _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
