@@ -124,6 +124,12 @@ def judge_the_canary(roster: Roster, clock: Clock) -> Iterator[Action]:
         if is_in_the_way(pool):
             continue
         if failure is not None:
+            if failure.hung and any(
+                worker.phase is Phase.ABORTED and worker.generation == candidate.generation
+                for worker in roster.workers.values()
+                if worker.pool == pool.name
+            ):
+                continue  # it writes its stacks; what is said of it comes below them, and unbroken
             reason = failure.reason if failure.final else failure.of(f"its {candidate.culprit}")
             yield Refuse(pool.name, candidate.generation, reason, failure.detail)
         elif any(worker.phase is Phase.READY for worker in _of(roster, pool, candidate.generation)):
@@ -168,7 +174,7 @@ def fill(roster: Roster, clock: Clock) -> Iterator[Action]:
         if pool.candidate is not None:
             candidate = pool.candidate.generation
             there = any(_of(roster, pool, candidate)) or any(birth.generation == candidate for birth in births)
-            if not there and may_spawn(roster, pool, candidate):
+            if not there and pool.candidate.failure is None and may_spawn(roster, pool, candidate):
                 yield Spawn(pool.name, 0, candidate)
             if pool.terms.develop:
                 continue  # what lies on disk is the candidate's

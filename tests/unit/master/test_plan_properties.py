@@ -156,7 +156,7 @@ class Lifecycles(RuleBasedStateMachine):
     def a_candidate_has_its_canary(self) -> None:
         roster = self.world.roster
         candidate = roster.pools["app"].candidate
-        if candidate is not None and not roster.ending:
+        if candidate is not None and candidate.failure is None and not roster.ending:
             canaries = [w for w in self.world.workers(Phase.BOOTING) if w.generation == candidate.generation]
             assert [w.slot for w in canaries] == [0]
 
