@@ -354,6 +354,18 @@ def test_an_import_that_hangs_shows_where(start: Start, site: Path) -> None:
     assert "no worker came to serve: mold did not become ready within 2 s" in server.output
 
 
+def test_workers_show_their_stacks_and_keep_the_applications_signal_handlers(preload: Start, site: Path) -> None:
+    with (site / "main.py").open("a") as file:
+        file.write("import signal\nsignal.signal(signal.SIGWINCH, lambda *_: say('resized'))\n")
+    server = preload(workers=1)
+    worker = int(server.get()[0])
+    os.kill(worker, signal.SIGUSR2)
+    server.wait_for("most recent call first")
+    os.kill(worker, signal.SIGWINCH)
+    server.wait_for(f"resized {worker}")
+    server.get()
+
+
 def test_term_to_the_whole_group_as_a_service_manager_may_send_it(preload: Start) -> None:
     server = preload(workers=2)
     os.killpg(server.pid, signal.SIGTERM)
