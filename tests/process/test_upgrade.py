@@ -66,6 +66,23 @@ def test_upgrades_in_a_row_under_load_lose_nothing(start: Callable[..., Server])
 
 
 @pytest.mark.timeout(240)
+def test_a_service_that_is_taken_back_under_load_loses_nothing(start: Callable[..., Server]) -> None:
+    """The successor is killed once it has taken over, while the old workers still drain."""
+    server = serving(start)
+    with loading(server) as load:
+        wait_for_answers(load, server, 1)
+        for turn in range(1, 4):
+            successor = begin_upgrade(server)
+            server.wait_for(f"Process {successor} takes over")
+            os.kill(successor, signal.SIGKILL)
+            server.wait_for(f"Process {successor} was killed by SIGKILL; this one serves on")
+            wait_for_answers(load, server, 1, (turn + 1) * 4 * ANSWERS)
+        result = load.stop()
+    check(result, server)
+    assert "Cut short" not in server.output
+
+
+@pytest.mark.timeout(240)
 def test_killed_arbiters_under_load_lose_nothing_either(start: Callable[..., Server]) -> None:
     """Of two that serve, whichever is killed: its workers finish what they have begun, the other one serves on."""
     server = serving(start, "--upgrade", "manual")
@@ -97,6 +114,20 @@ def test_the_old_workers_finish_what_they_have_begun(serve: Start) -> None:
     server.wait_for(f"Process {before} has left")
     server.follow(successor)
     assert server.get()[1] == "2"
+
+
+def test_a_second_one_waits_until_the_first_is_over(serve: Start) -> None:
+    server = serve(*QUICK)
+    with server.request_in_flight() as client:
+        first, before = begin_upgrade(server), server.pid
+        server.wait_for(f"Process {first} takes over")
+        os.kill(first, signal.SIGUSR2)
+        server.wait_for(rf"Upgrading \(SIGUSR2\), once process {before} has left")
+        assert finish(client).startswith(b"HTTP/1.1 200")
+    second = int(server.wait_for(r"Process (\d+) takes over")[1])
+    server.wait_for(f"Process {first} has left")
+    server.follow(second)
+    assert server.get()[1] == "3"
 
 
 def test_the_number_of_workers_that_the_operator_has_set_stays(serve: Start) -> None:
