@@ -1,12 +1,9 @@
-"""What the plan does differently for a developer, on a clock of the test's own; what it says; and the terminal."""
+"""What the plan does differently for a developer, on a clock of the test's own, and what it says."""
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
-import pty
-import termios
 from collections.abc import Iterator
 from typing import cast
 from unittest.mock import MagicMock
@@ -24,7 +21,6 @@ from palfrey.master.roster import Roster
 from palfrey.master.signals import SIGNALS, Command
 from palfrey.master.spawn import Child
 from palfrey.observe.logging import LogSetup
-from palfrey.system.terminal import Terminal
 from tests.support.inprocess import Records, logged
 from tests.support.roster_world import World, only, serving, spawns
 
@@ -268,24 +264,3 @@ class TestVoice:
         assert records.errors == [
             "Cannot serve: importing 'main' failed\nTraceback\nWaiting for files to change; connections wait, too"
         ]
-
-
-class TestTerminal:
-    def test_what_is_none(self) -> None:
-        with open(os.devnull) as null:
-            assert Terminal.of(null.fileno()) is None
-
-    def test_it_is_there_until_it_is_hung_up(self) -> None:
-        ours, theirs = pty.openpty()
-        try:
-            terminal = Terminal.of(theirs)
-            assert terminal is not None
-            assert not terminal.is_gone()
-            before = termios.tcgetattr(theirs)
-            terminal.restore()  # not ours to restore: we are not in its foreground
-            assert termios.tcgetattr(theirs) == before
-            os.close(ours)
-            assert terminal.is_gone()
-            terminal.restore()
-        finally:
-            os.close(theirs)
