@@ -406,7 +406,12 @@ def test_reload_has_one_worker_and_says_so(try_: Try) -> None:
     assert messages(resolved) == [
         "workers = 4 (palfrey.conf.py, line 1): with reload one worker serves (SIGTTIN adds more)"
     ]
-    assert messages(try_("workers = 1", reload=True)) == []
+    assert messages(try_("workers = 1\npreload_app = False", reload=True)) == []
+    resolved = try_("preload_app = True", reload=True)
+    assert not resolved.settings.preload_app
+    assert messages(resolved)[0].startswith(
+        "preload_app = True (palfrey.conf.py, line 1): with reload the worker imports"
+    )
 
 
 @pytest.mark.parametrize(
