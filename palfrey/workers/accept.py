@@ -40,7 +40,7 @@ BATCH = 16
 GROWTH = 8
 """Turns in a row that found all they asked for, after which twice as many are asked for. To find out that the queue is
 empty costs a tenth of what a connection does (accept(2), an exception): mostly the one that woke us is the only one."""
-PATIENCE = 0.002
+PATIENCE = 0.004
 """Seconds that others have to be first: a loop that turns has looked by then, unless the machine is busy."""
 SHORT = 0.02
 """Connections that live no longer than so many seconds, on average, are no matter."""
