@@ -344,6 +344,7 @@ def test_under_systemd(site: Path, manner: str) -> None:
         systemd.stop()
         systemd.wait_for_state("deactivating")
         server.wait()
+        assert systemd.ignored == [], "only one of them speaks at a time, and it is the one that is heard"
 
 
 # A successor that fails
