@@ -51,7 +51,7 @@ class Castings(Lifecycles):
     def _preloads(self, generation: int) -> bool:
         pool = self.world.roster.pools["app"]
         if pool.candidate is not None and pool.candidate.generation == generation:
-            return pool.candidate.terms.preload
+            return pool.candidate.terms.preload and pool.candidate.failure is None
         return pool.generation == generation and pool.terms.preload
 
     def _check_spawn(self, action: Spawn) -> None:
@@ -100,7 +100,7 @@ class Castings(Lifecycles):
     def a_candidate_has_its_canary(self) -> None:
         roster = self.world.roster
         candidate = roster.pools["app"].candidate
-        if candidate is None or roster.ending:
+        if candidate is None or candidate.failure is not None or roster.ending:
             return
         canaries = [
             w.slot for w in self.world.workers(Phase.BOOTING) if w.generation == candidate.generation and not w.is_mold
