@@ -90,7 +90,7 @@ class Arbiter:
         self._desk.ears.listen(self._house.inbox, lambda: None)  # it wakes; what it holds is taken in every turn
         generation = self._house.generations.current
         self._roster.add_pool(POOL, generation.number, generation.terms)
-        self._upgrade.begin()
+        self._upgrade.heir.begin()
         self._desk.voice.starts(generation)
 
     def _turn(self) -> None:

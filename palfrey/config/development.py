@@ -11,7 +11,10 @@ from typing import Any, Final
 
 DEFAULTS: Final[dict[str, Any]] = {"timeout": 0.0, "boot_timeout": 0.0, "graceful_timeout": 1.0}
 """Of settings, while `reload` is on."""
-FIXED: Final[dict[str, tuple[Any, str]]] = {"workers": (1, "with reload one worker serves (SIGTTIN adds more)")}
+FIXED: Final[dict[str, tuple[Any, str]]] = {
+    "workers": (1, "with reload one worker serves (SIGTTIN adds more)"),
+    "preload_app": (False, "with reload the worker imports the application, there is nobody to share it with"),
+}
 """Settings that have one value while `reload` is on, and the reason."""
 
 

@@ -98,6 +98,15 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class TryAgain:
+    """In development: the candidate found something taken, and is alone now."""
+
+    pool: str
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """How a generation stands, now that every slot serves or has failed: `ready` of `target` slots serve with it,
     `older` ones with what served before. If that is not all of them with it, `cause` completes "... because"."""
@@ -189,6 +198,7 @@ Action = (
     | Kill
     | Adopt
     | Refuse
+    | TryAgain
     | Announce
     | Suspend
     | Halt

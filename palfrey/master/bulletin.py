@@ -206,9 +206,8 @@ class Bulletin:
                 log.info("A worker answers again: systemd's watchdog is fed")
             else:
                 log.error(
-                    "No worker has answered for %g s: systemd's watchdog is not fed. It ends the service within %g s "
+                    "No worker serves and answers: systemd's watchdog is not fed. It ends the service within %g s "
                     "unless one does",
-                    fresh,
                     half,
                 )
         return healthy

@@ -83,7 +83,7 @@ def cast(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 def _preloading(pool: Pool) -> Iterator[int]:
     """The generations that need a mold, the newest first."""
-    if pool.candidate is not None and pool.candidate.terms.preload:
+    if pool.candidate is not None and pool.candidate.terms.preload and pool.candidate.failure is None:
         yield pool.candidate.generation
     if pool.terms.preload:
         yield pool.generation

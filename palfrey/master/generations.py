@@ -50,7 +50,7 @@ class Generation:
     cpus: Budget | None = None
     """Those that `workers = "auto"` found."""
     parting: bool = False
-    """Some of its listeners were closed when its successor was adopted."""
+    """Some of its listeners are wanted no more: its successor was adopted, or it was itself refused."""
 
     @property
     def workers(self) -> int:
@@ -133,11 +133,7 @@ class Generations:
 
     def adopt(self, number: int) -> Generation:
         """The candidate becomes current."""
-        before = self.current
         self._current, self._candidate = number, None
-        for generation in self._known.values():
-            gone = [one for one in generation.listeners if one not in self.current.listeners]
-            generation.parting = generation.parting or (generation.number <= before.number and bool(gone))
         self._close_unwanted()
         return self.current
 
@@ -208,6 +204,8 @@ class Generations:
         wanted = list(self.current.listeners)
         if self._candidate is not None:
             wanted += self._known[self._candidate].listeners
+        for generation in self._known.values():
+            generation.parting |= any(one not in wanted for one in generation.listeners)
         stay = [one for one in self._listeners if one in wanted or one.address.kind == "systemd"]
         for listener in self._listeners:
             if listener not in stay:

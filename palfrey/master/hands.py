@@ -36,6 +36,7 @@ from palfrey.master.actions import (
     Stop,
     Suspend,
     TellPredecessor,
+    TryAgain,
 )
 from palfrey.master.desk import Desk
 from palfrey.master.generations import Generation
@@ -149,6 +150,9 @@ class Hands:
         generations.refuse(action.generation)
         self._desk.voice.refuses(action.reason, action.detail, generations.current.number)
 
+    def _try_again(self, action: TryAgain) -> None:
+        self._desk.log.info("The old worker may have had what the new code needs (%s): trying it alone", action.reason)
+
     def _announce(self, action: Announce) -> None:
         desk, house = self._desk, self._desk.house
         desk.voice.serves(action, house.main_pid)
@@ -188,7 +192,7 @@ class Hands:
         self._upgrade.end_successor(action)
 
     def _tell_predecessor(self, action: TellPredecessor) -> None:
-        self._upgrade.tell_predecessor()
+        self._upgrade.heir.say_that_we_stop()
 
 
 _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
@@ -203,6 +207,7 @@ _ACTS: dict[type[Action], Callable[[Hands, Any], None]] = {
     Kill: Hands._force,
     Adopt: Hands._adopt,
     Refuse: Hands._refuse,
+    TryAgain: Hands._try_again,
     Announce: Hands._announce,
     Suspend: Hands._suspend,
     Halt: Hands._halt,

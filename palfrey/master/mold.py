@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 from palfrey.config.settings import Settings
 from palfrey.errors import EXIT_OK
 from palfrey.master.child import Child, Estate, by_name, flush_stdio, run, work, worker_view
-from palfrey.master.signals import IN_A_WORKER, blocked
+from palfrey.master.signals import blocked
 from palfrey.observe.scoreboard import State
 from palfrey.system.channel import Channel
 from palfrey.system.process import close_fds, drop_privileges, end_with_parent, os_threads, set_title
@@ -48,7 +48,11 @@ ENDS = ("retire", "stop", "quit")
 
 
 class Mold:
-    """One mold's life, in its own process. Signals are blocked when it begins."""
+    """One mold's life, in its own process. Signals are blocked when it begins.
+
+    What they do then is what they do in a worker, and so it stays for those that are forked: but for what the
+    application changes while it is imported, as it may in a worker.
+    """
 
     def __init__(self, child: Child, channel: Channel, estate: Estate) -> None:
         self._child = child
@@ -147,8 +151,6 @@ class Mold:
             estate, index = self._estate, int(order["index"])
             row = estate.scoreboard.row(index)
             row.pid, row.generation = pid, estate.generation.number
-            for signum, disposition in IN_A_WORKER.items():
-                signal.signal(signum, disposition)
             child = Child(
                 pid, self._child.pool, order["slot"], estate.generation.number, order["age"], line, index, row
             )

@@ -78,6 +78,7 @@ class Orders:
             return
         desk.voice.reloads(why)
         generations = desk.house.generations
+        known = desk.resolved.notices if desk.house.settings.reload else ()  # a developer reads them once
         try:
             desk.house.change_directory()
             resolved = desk.load()
@@ -90,7 +91,8 @@ class Orders:
             self._refuse(f"an error of Palfrey's own, {error!r}", traceback.format_exc())
             return
         for notice in resolved.notices:
-            desk.log.warning("%s", notice.message)
+            if notice not in known:
+                desk.log.warning("%s", notice.message)
         for warning in candidate.notices:
             desk.log.warning("%s", warning)
         call_hook(candidate.settings, "on_reload", desk.view(), log=desk.log)

@@ -33,25 +33,24 @@ from palfrey.errors import EXIT_BOOT
 from palfrey.master.actions import (
     Action,
     Adopt,
-    Announce,
     CloseListeners,
     Depart,
     Finish,
     Halt,
-    Hold,
     Kill,
     Quit,
     Refuse,
-    Resume,
     Retire,
     Spawn,
     Stop,
-    Suspend,
     WaitUntil,
 )
-from palfrey.master.casting import broken_mold, cast, expected, kill_barren_molds, let_molds_go, may_spawn
-from palfrey.master.overdue import LOST_GRACE, Clock, part_with_the_overdue
-from palfrey.master.records import PROVEN, Candidate, Phase, Pool, Slot, Worker
+from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn
+from palfrey.master.overdue import Clock, part_with_the_overdue
+from palfrey.master.records import Phase, Pool, Slot, Worker
+from palfrey.master.rehearsal import hold_back, is_in_the_way, make_room
+from palfrey.master.seats import is_canary, keeper_of, of_generation, present, seats_of, to_renew
+from palfrey.master.standing import announce, tell_of_suspension
 from palfrey.master.succession import (
     begin_the_upgrade,
     end_the_successor,
@@ -122,29 +121,25 @@ def judge_the_canary(roster: Roster, clock: Clock) -> Iterator[Action]:
         if candidate is None:
             continue
         failure = candidate.failure
+        if is_in_the_way(pool):
+            continue
         if failure is not None:
+            if failure.hung and any(
+                worker.phase is Phase.ABORTED and worker.generation == candidate.generation
+                for worker in roster.workers.values()
+                if worker.pool == pool.name
+            ):
+                continue  # it writes its stacks; what is said of it comes below them, and unbroken
             reason = failure.reason if failure.final else failure.of(f"its {candidate.culprit}")
             yield Refuse(pool.name, candidate.generation, reason, failure.detail)
-        elif any(worker.phase is Phase.READY for worker in _of(roster, pool, candidate.generation)):
+        elif any(worker.phase is Phase.READY for worker in of_generation(roster, pool, candidate.generation)):
             yield Adopt(pool.name, candidate.generation)
-
-
-def hold_back(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """In development nobody is to meet code that was changed since: its workers take nothing new while its successor
-    gets ready, and serve on if that is refused."""
-    for pool in roster.pools.values():
-        if not pool.terms.develop:
-            continue
-        newest = pool.candidate.generation if pool.candidate is not None else pool.generation
-        for worker in _present(roster, pool):
-            if worker.phase is Phase.READY and worker.held != (worker.generation < newest):
-                yield Resume(worker.pid) if worker.held else Hold(worker.pid)
 
 
 def let_go(roster: Roster, clock: Clock) -> Iterator[Action]:
     """Whoever has no place, or has a better one beside him."""
     for pool in roster.pools.values():
-        for worker in _present(roster, pool):
+        for worker in present(roster, pool):
             reason = _superfluous(roster, pool, worker, clock)
             if reason is not None:
                 yield Quit(worker.pid, reason) if worker.phase is Phase.BOOTING else Retire(worker.pid, reason)
@@ -152,18 +147,18 @@ def let_go(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 def _superfluous(roster: Roster, pool: Pool, worker: Worker, clock: Clock) -> str | None:
     """Why the worker is to go, or None."""
-    keeper = _keeper(roster, pool, worker.slot, clock)
+    keeper = keeper_of(roster, pool, worker.slot, clock)
     booting = worker.phase is Phase.BOOTING
     reason = None
     if worker.slot >= pool.target:
         reason = "is one too many"
-    elif _is_canary(pool, worker):
+    elif is_canary(pool, worker):
         pass
     elif worker.generation > pool.generation:
         reason = "belongs to a reload that was superseded or refused"
     elif booting and worker.generation < pool.generation:
         reason = "was superseded"
-    elif booting and pool.candidate is not None and keeper is not None:
+    elif booting and pool.candidate is not None and (keeper is not None or pool.terms.develop):
         reason = "makes way for a newer reload"
     elif not booting and worker is not keeper:
         reason = "has its successor"
@@ -173,106 +168,28 @@ def _superfluous(roster: Roster, pool: Pool, worker: Worker, clock: Clock) -> st
 def fill(roster: Roster, clock: Clock) -> Iterator[Action]:
     """The canary first; then every empty slot; then, as far as the surge goes, successors."""
     for pool in roster.pools.values():
+        if is_in_the_way(pool):
+            continue
         births = expected(roster, pool, clock)
         if pool.candidate is not None:
             candidate = pool.candidate.generation
-            there = any(_of(roster, pool, candidate)) or any(birth.generation == candidate for birth in births)
-            if not there and may_spawn(roster, pool, candidate):
+            there = any(of_generation(roster, pool, candidate)) or any(
+                birth.generation == candidate for birth in births
+            )
+            if not there and pool.candidate.failure is None and may_spawn(roster, pool, candidate):
                 yield Spawn(pool.name, 0, candidate)
+            if pool.terms.develop:
+                continue  # what lies on disk is the candidate's
         if not may_spawn(roster, pool, pool.generation):
             continue
-        seats = _seats(roster, pool, clock)
+        seats = seats_of(roster, pool, clock)
         surging = sum(1 for _, keeper, booting in seats if keeper and booting)
         for slot, keeper, booting in seats:
             if keeper is None and not booting and not slot.waits and clock.passed(slot.not_before):
                 yield Spawn(pool.name, slot.number, pool.generation)
         if pool.candidate is None and not pool.suspended:
-            for slot in _to_renew(pool, seats, clock)[: max(0, pool.terms.max_surge - surging)]:
+            for slot in to_renew(pool, seats, clock)[: max(0, pool.terms.max_surge - surging)]:
                 yield Spawn(pool.name, slot.number, pool.generation)
-
-
-def tell_of_suspension(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """Once for each refusal, as soon as somebody would have been replaced."""
-    for pool in roster.pools.values():
-        if not pool.suspended or pool.suspension_told or pool.candidate is not None:
-            continue
-        waiting = _to_renew(pool, _seats(roster, pool, clock), clock)
-        if waiting:
-            keeper = _keeper(roster, pool, waiting[0].number, clock)
-            tired = keeper.tired if keeper is not None else None
-            why = tired or f"generation {pool.generation} has not reached it"
-            yield Suspend(pool.name, f"worker {waiting[0].number + 1} would be due: {why}")
-
-
-Seat = tuple[Slot, Worker | None, bool]
-"""A slot, the worker that serves in it, and whether another one boots for it."""
-
-
-def _to_renew(pool: Pool, seats: list[Seat], clock: Clock) -> list[Slot]:
-    """Slots whose worker serves and is to have a successor now, the most urgent first.
-
-    First the slots of an older generation, in order, up to the first that has to wait for its backoff: those behind
-    it keep what is known to serve. Then those whose worker asked for it, the worst first.
-    """
-    renewed = []
-    for slot, keeper, booting in seats:
-        if keeper is not None and not booting and keeper.generation < pool.generation:
-            if not clock.passed(slot.not_before):
-                break
-            renewed.append(slot)
-    worn = [
-        (slot, keeper)
-        for slot, keeper, booting in seats
-        if keeper is not None and not booting and keeper.generation == pool.generation and _worn(keeper, clock)
-    ]
-    worn.sort(key=lambda seat: -seat[1].wear)
-    return renewed + [slot for slot, _ in worn if clock.passed(slot.not_before)]
-
-
-def announce(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """How the generation stands: once every slot serves or has failed, and then whenever a shortfall comes or goes."""
-    for pool in roster.pools.values():
-        standing = _standing(roster, pool, clock)
-        if standing is not None and _is_news(standing, pool.announced):
-            yield standing
-
-
-def _standing(roster: Roster, pool: Pool, clock: Clock) -> Announce | None:
-    """None while a slot is on its way, be it the roll-out that goes on or a crash that is made good at once."""
-    keepers = {slot.number: _keeper(roster, pool, slot.number, clock) for slot in pool.wanted()}
-    current = [keeper for keeper in keepers.values() if keeper is not None and keeper.generation == pool.generation]
-    mold = broken_mold(roster, pool)
-    troubled = [
-        slot
-        for slot in pool.wanted()
-        if keepers[slot.number] not in current and (mold is not None or slot.fails_with(pool.generation))
-    ]
-    empty = [slot for slot in pool.wanted() if keepers[slot.number] is None and slot not in troubled]
-    older = len(keepers) - len(current) - sum(1 for keeper in keepers.values() if keeper is None)
-    if empty or (older and not troubled) or (pool.announced is None and not current):
-        return None
-    told = pool.announced
-    lag = pool.target - len(current)
-    if told is not None and told.generation == pool.generation and lag < _lag(told):
-        # It gets better; but a worker that follows several which failed has to show first that it lasts.
-        for keeper in current:
-            if pool.slot(keeper.slot).failures > 1 and not clock.passed((keeper.ready_at or keeper.born) + PROVEN):
-                return None
-    worst = mold or max(troubled, key=lambda slot: slot.failed_at, default=None)
-    cause = worst.last.of(worst.label) if troubled and worst is not None and worst.last is not None else ""
-    return Announce(pool.name, pool.generation, len(current), pool.target, older, cause)
-
-
-def _is_news(standing: Announce, told: Announce | None) -> bool:
-    """What only follows the number of workers that are wanted is not."""
-    if told is None or told.generation != standing.generation:
-        return True
-    return (_lag(told), told.older) != (_lag(standing), standing.older)
-
-
-def _lag(standing: Announce) -> int:
-    """Slots that do not serve with the generation."""
-    return standing.target - standing.ready
 
 
 # Rules while the service is about to end, and while it does
@@ -318,6 +235,7 @@ RUNNING: tuple[Rule, ...] = (
     part_with_the_overdue,
     kill_barren_molds,
     give_up_a_first_start,
+    make_room,
     judge_the_canary,
     hold_back,
     let_go,
@@ -353,54 +271,3 @@ ENDING: tuple[Rule, ...] = (
     tell_the_workers,
     finish,
 )
-
-
-# Views of the records
-
-
-def _present(roster: Roster, pool: Pool) -> list[Worker]:
-    """The pool's workers that boot or serve: all that nobody has given up on."""
-    return [
-        worker
-        for worker in roster.workers.values()
-        if worker.pool == pool.name and not worker.is_mold and worker.phase in (Phase.BOOTING, Phase.READY)
-    ]
-
-
-def _of(roster: Roster, pool: Pool, generation: int) -> list[Worker]:
-    return [worker for worker in _present(roster, pool) if worker.generation == generation]
-
-
-def _is_canary(pool: Pool, worker: Worker) -> bool:
-    candidate: Candidate | None = pool.candidate
-    return candidate is not None and worker.generation == candidate.generation
-
-
-def _keeper(roster: Roster, pool: Pool, number: int, clock: Clock) -> Worker | None:
-    """The slot's serving worker, and of several the one to keep: of the newest generation, not worn, the youngest."""
-    serving = [
-        worker
-        for worker in _present(roster, pool)
-        if worker.slot == number and worker.phase is Phase.READY and worker.generation <= pool.generation
-    ]
-    return max(serving, key=lambda w: (w.generation, not _worn(w, clock), w.born, w.pid), default=None)
-
-
-def _seats(roster: Roster, pool: Pool, clock: Clock) -> list[Seat]:
-    unborn = {birth.slot for birth in expected(roster, pool, clock) if birth.generation == pool.generation}
-    return [
-        (slot, _keeper(roster, pool, slot.number, clock), slot.number in unborn or _booting(roster, pool, slot))
-        for slot in pool.wanted()
-    ]
-
-
-def _booting(roster: Roster, pool: Pool, slot: Slot) -> bool:
-    return any(
-        worker.slot == slot.number and worker.phase is Phase.BOOTING and not _is_canary(pool, worker)
-        for worker in _present(roster, pool)
-    )
-
-
-def _worn(worker: Worker, clock: Clock) -> bool:
-    """It asked to be replaced, or lives on without a channel."""
-    return worker.tired is not None or (worker.lost_at is not None and clock.passed(worker.lost_at + LOST_GRACE))

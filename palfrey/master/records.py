@@ -241,6 +241,8 @@ class Candidate:
     failure: Failure | None = None
     culprit: str = "first worker"
     """Who failed."""
+    alone: bool = False
+    """In development: it is tried without the workers of the generation before."""
 
 
 @dataclass(slots=True)
@@ -256,6 +258,8 @@ class Pool:
     """Somebody has been ready, ever."""
     refused: str = ""
     """Why the last reload was refused, for as long as none has succeeded."""
+    recast: bool = False
+    """Its mold was made after a reload was refused, of what lies on disk."""
     suspension_told: bool = False
     announced: Announce | None = None
     """How it stands, as last announced."""
@@ -264,7 +268,7 @@ class Pool:
     @property
     def suspended(self) -> bool:
         """What lies on disk was refused, and a worker would be made of it: nobody who serves is replaced."""
-        return bool(self.refused) and not self.terms.preload
+        return bool(self.refused) and (self.recast or not self.terms.preload)
 
     def slot(self, number: int) -> Slot:
         return self.slots.setdefault(number, Slot(number))

@@ -36,6 +36,7 @@ from palfrey.master.actions import (
     Stop,
     Suspend,
     TellPredecessor,
+    TryAgain,
     WaitUntil,
 )
 from palfrey.master.overdue import MARGIN
@@ -110,6 +111,11 @@ class Roster:
         pool = self.pools[pool_name]
         pool.candidate = None
         pool.refused, pool.suspension_told = reason, False
+        if pool.terms.develop:
+            # What lies on disk was found to be no good: whose slot is empty waits for better.
+            taken = {worker.slot for worker in self.workers.values() if worker.phase in (Phase.BOOTING, Phase.READY)}
+            for slot in pool.wanted():
+                slot.waits = slot.waits or slot.number not in taken
 
     @property
     def leaving(self) -> bool:
@@ -146,8 +152,11 @@ class Roster:
         if worker is None or not worker.hear(Event.READY, now):
             return False
         worker.ready_at = now
+        pool = self.pools[worker.pool]
         if not worker.is_mold:
-            self.pools[worker.pool].served = True
+            pool.served = True
+        elif worker.generation == pool.generation:
+            pool.recast = bool(pool.refused)
         return True
 
     def failed(self, pid: int, reason: str, detail: str, now: float) -> Setback | None:
@@ -259,6 +268,8 @@ class Roster:
                 self._told(action, now)
             case Adopt():
                 self._adopt(self.pools[action.pool])
+            case TryAgain():
+                self._try_again(self.pools[action.pool])
             case Hold() | Resume():
                 if (held := self.workers.get(action.pid)) is not None:
                     held.held = isinstance(action, Hold)
@@ -311,6 +322,10 @@ class Roster:
                 if self.predecessor is not None:
                     self.predecessor.told_at = now
 
+    def _try_again(self, pool: Pool) -> None:
+        if pool.candidate is not None:
+            pool.candidate.failure, pool.candidate.alone = None, True
+
     def _adopt(self, pool: Pool) -> None:
         candidate = pool.candidate
         if candidate is None:
@@ -318,7 +333,7 @@ class Roster:
         if candidate.terms.workers != pool.terms.workers:  # else the operator's TTIN and TTOU stand
             self._set_target(pool, candidate.terms.workers)
         pool.generation, pool.terms, pool.candidate = candidate.generation, candidate.terms, None
-        pool.refused = ""
+        pool.refused, pool.recast = "", False
         for slot in pool.slots.values():
             slot.forgive()
 

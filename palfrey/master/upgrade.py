@@ -1,7 +1,8 @@
-"""Binary upgrade: this arbiter's successor, and its predecessor. What there is to be decided is in succession.py.
+"""Binary upgrade: this arbiter and its successor. What there is to be decided is in succession.py.
 
-USR2 forks a process that executes the original command anew (`palfrey/system/invocation.py`) with the listeners
-in it (`palfrey/system/inheritance.py`) and a channel between the two arbiters:
+USR2 forks a process (`palfrey/master/launch.py`) that executes the original command anew
+(`palfrey/system/invocation.py`), with the listeners in it and a channel between the two arbiters. The successor's end
+of it is `palfrey/master/heir.py`.
 
     successor -> predecessor    ready     its first generation is in place: version, what it took, where its pid goes
                                 failed    it will not serve: reason, detail
@@ -12,9 +13,6 @@ in it (`palfrey/system/inheritance.py`) and a channel between the two arbiters:
 Both accept from the same queues in between, so that there is no moment at which nobody does. The service manager is
 told MAINPID by the one that it listens to, the predecessor, right before "yours"; only then does the successor speak
 to it. A UNIX socket's file is removed by neither as long as the other may need it.
-
-What the successor writes to standard error before it has come to itself (a missing interpreter, a broken
-installation) goes to a file without a name, and from there into our log.
 """
 
 from __future__ import annotations
@@ -22,17 +20,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import tempfile
 import time
-import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from palfrey.master.heir import Heir
+from palfrey.master.launch import Successor, launch
 from palfrey.master.records import cause_of
-from palfrey.master.signals import SIGNALS, blocked
-from palfrey.master.succession import START_MARGIN, Predecessor, Stage
-from palfrey.system.channel import Channel, channel_pair
-from palfrey.system.inheritance import VARIABLE, bequeath
+from palfrey.master.succession import START_MARGIN, Stage
 from palfrey.version import __version__
 
 if TYPE_CHECKING:
@@ -44,23 +39,17 @@ Message = dict[str, Any]
 
 CONTAINER_INITS = ("catatonit", "docker-init", "dumb-init", "tini", "tini-static")
 """Processes 1 that end when the child ends that they were given to start."""
-_NOT_EXECUTED = 127
-"""The shell's exit status for a command that was not found."""
-_LAST_WORDS = 16384
-"""Bytes of a failed successor's standard error that are logged."""
 
 
 class Upgrade:
-    """Made with the arbiter; `begin` when its loop is about to turn."""
+    """Made with the arbiter. `heir` is the same process's other side."""
 
     def __init__(self, desk: Desk, pool: str) -> None:
+        self.heir = Heir(desk, pool)
         self._desk = desk
         self._pool = pool
         self._state = desk.roster.succession
-        self._line: Channel | None = None
-        """To the successor."""
-        self._errors: Any = None
-        """The file with the successor's standard error."""
+        self._successor: Successor | None = None
         self._failure: tuple[str, str] | None = None
         """What the successor said of why it will not serve."""
         self._ready: Message = {}
@@ -68,57 +57,7 @@ class Upgrade:
         """The successor said that it was told to end."""
         desk.at_fork(self.shed)
 
-    # As the successor
-
-    def begin(self) -> None:
-        """Listen to the predecessor, and go on with the number of workers that its operator has set."""
-        heritage = self._desk.house.heritage
-        if heritage is None:
-            return
-        self._desk.roster.predecessor = Predecessor(heritage.predecessor)
-        self._desk.bulletin.silent = True
-        self._desk.ears.listen(heritage.channel, self._hear_predecessor)
-        configured, wanted = heritage.workers
-        if self._desk.roster.pools[self._pool].terms.workers == configured:
-            self._desk.roster.scale(self._pool, wanted - configured)
-        self._log.info("Process %d goes on serving until this one is ready", heritage.predecessor)
-
-    def _hear_predecessor(self) -> None:
-        heritage, before = self._desk.house.heritage, self._desk.roster.predecessor
-        assert heritage is not None
-        for message in heritage.channel.receive():
-            if before is None:
-                continue
-            if message["kind"] == "yours":
-                before.leaving = True
-                self._take_over(None)
-            elif message["kind"] == "heard":
-                before.heard = True
-        if heritage.channel.closed:
-            self._desk.ears.forget(heritage.channel)
-            heritage.channel.close()
-            self._desk.roster.predecessor = None
-            if before is not None and not before.leaving and not self._desk.roster.ending:
-                self._log.warning("Process %d has gone without handing over; this one is the service now", before.pid)
-                self._take_over(os.getpid())
-            elif before is not None:
-                self._log.info("Process %d has left", before.pid)
-
-    def _take_over(self, main_pid: int | None) -> None:
-        """The service is ours: its names are, too. `main_pid` when the service manager was not told."""
-        desk = self._desk
-        desk.house.take_over()
-        desk.bulletin.silent = False
-        if desk.house.announced:
-            desk.bulletin.serves(main_pid)
-
-    def tell_predecessor(self) -> None:
-        heritage = self._desk.house.heritage
-        before = self._desk.roster.predecessor
-        if heritage is not None and not heritage.channel.send("stopping") and before is not None:
-            before.heard = True  # it is gone, or as good as
-
-    # As the one to be succeeded: orders
+    # Orders
 
     def ask(self, command: Command) -> None:
         """USR2."""
@@ -207,81 +146,34 @@ class Upgrade:
     # The successor's life
 
     def start(self) -> None:
+        """Fork it."""
         desk = self._desk
         desk.hook("pre_exec", desk.view())
+        self._failure, self._ready, self._stopped = None, {}, False
         try:
-            pid = self._launch()
+            successor = self._successor = launch(desk.house, desk.roster.pools[self._pool])
         except OSError as error:
             self._state.gone(time.monotonic())
             self._fails(f"no process could be started: {error.strerror}", "")
             return
-        self._state.pid = pid
-        assert self._line is not None
-        desk.ears.listen(self._line, self._hear_successor)
-        desk.bulletin.upgrade = f"upgrading: process {pid} starts"
-        self._log.info("Upgrading: process %d executes %s", pid, " ".join(desk.house.invocation.command))
+        self._state.pid = successor.pid
+        desk.ears.listen(successor.line, self._hear)
+        desk.bulletin.upgrade = f"upgrading: process {successor.pid} starts"
+        self._log.info("Upgrading: process %d executes %s", successor.pid, " ".join(desk.house.invocation.command))
 
-    def _launch(self) -> int:
-        """Fork and execute; the pid. Raises OSError."""
-        self._failure, self._ready, self._stopped = None, {}, False
-        ours, theirs = channel_pair()
-        try:
-            self._errors = _file_without_name()
-            with blocked():
-                pid = os.fork()
-                if pid == 0:
-                    self._become_successor(theirs, os.getppid())
-        except OSError:
-            ours.close()
-            self._close_errors()
-            raise
-        finally:
-            theirs.close()
-        self._line = ours
-        return pid
-
-    def _become_successor(self, channel: Channel, parent: int) -> NoReturn:
-        """In the child, signals still blocked: nobody's handlers, and then another program."""
-        reason, detail = "it did not come to execute anything", ""
-        try:
-            house, pool = self._desk.house, self._desk.roster.pools[self._pool]
-            signal.set_wakeup_fd(-1)
-            for signum in (*(command.signum for command in SIGNALS), signal.SIGPIPE):
-                signal.signal(signum, signal.SIG_DFL)
-            environment = dict(house.invocation.environment)
-            _hand_on_systemd(environment, [fd for fd, _ in house.generations.inherited])
-            stderr = os.dup(2)
-            environment[VARIABLE] = bequeath(
-                channel=channel.fileno(),
-                stderr=stderr,
-                generation=house.generations.count,
-                workers=(pool.terms.workers, pool.target),
-                pidfile=house.pidfile_path,
-                listeners=house.generations.current.listeners,
-                predecessor=parent,
-            )
-            os.dup2(self._errors.fileno(), 2)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            house.invocation.execute(environment)
-        except OSError as error:
-            what = f" {error.filename}" if error.filename else ""
-            reason = f"cannot execute{what}: {error.strerror}"
-        except BaseException:
-            detail = traceback.format_exc()
-        finally:
-            channel.send("failed", reason=reason, detail=detail)
-            os._exit(_NOT_EXECUTED)
-
-    def _hear_successor(self) -> None:
-        line = self._line
-        if line is None:
+    def _hear(self) -> None:
+        if self._successor is None:
             return
-        for message in line.receive():
+        for message in self._successor.line.receive():
             hear = _SUCCESSOR_SAYS.get(message["kind"])
             if hear is not None:
                 hear(self, message)
-        if line.closed:  # and its exit is about to be seen
-            self._desk.ears.forget(line)
+        if self._successor.line.closed:  # and its exit is about to be seen
+            self._desk.ears.forget(self._successor.line)
+
+    def _say(self, kind: str) -> None:
+        if self._successor is not None:
+            self._successor.line.send(kind)
 
     def _is_ready(self, message: Message) -> None:
         if not self._state.ready(time.monotonic()):
@@ -290,10 +182,9 @@ class Upgrade:
         version = str(message.get("version", "?"))
         other = f", Palfrey {version} (this is {__version__})" if version != __version__ else ""
         self._log.info("Process %d is ready%s", self._state.pid, other)
-        said = self._words_of_successor()
+        said = self._successor.words() if self._successor is not None else ""
         if said:
             self._log.warning("It has written to standard error:\n%s", said)
-        self._close_errors()
         if not self._state.auto:
             self._desk.bulletin.upgrade = f"process {self._state.pid} serves as well"
             self._log.info(
@@ -319,8 +210,8 @@ class Upgrade:
 
     def answer(self) -> None:
         """What we hold of the listeners need not be waited for."""
-        if self._line is not None and self._stopped:
-            self._line.send("heard")
+        if self._stopped:
+            self._say("heard")
 
     def end_successor(self, action: EndSuccessor) -> None:
         if action.kill:
@@ -336,25 +227,20 @@ class Upgrade:
         desk, state = self._desk, self._state
         desk.house.hand_over(set(self._ready.get("taken", ())), self._ready.get("pidfile"))
         desk.bulletin.hand_over(state.pid)
-        if self._line is not None:
-            self._line.send("yours")
+        self._say("yours")
         self._log.info("Process %d takes over; the workers of this one finish what they have begun", state.pid)
 
     def exited(self, pid: int, status: int) -> bool:
         """A process was reaped that is no worker. True if it was the successor."""
         if pid != self._state.pid or not self._state.under_way:
             return False
-        self._hear_successor()
+        self._hear()
         stage = self._state.gone(time.monotonic())
-        if self._line is not None:
-            self._desk.ears.forget(self._line)
-            self._line.close()
-            self._line = None
         self._desk.bulletin.upgrade = ""
-        cause = cause_of(status)
+        cause, said = cause_of(status), self._part()
         if not self._ready and not self._desk.roster.ending:
             told = "was told to end" if self._stopped else cause
-            self._fails(*(self._failure or (f"process {pid} {told} before it was ready", "")))
+            self._fails(*(self._failure or (f"process {pid} {told} before it was ready", "")), said)
         elif self._desk.roster.ending:
             self._log.info("Process %d has ended", pid)
         elif self._stopped:
@@ -364,12 +250,19 @@ class Upgrade:
         if stage is Stage.LEFT and not self._desk.roster.ending:
             self._desk.house.take_back()
             self._desk.bulletin.take_back()
-        self._close_errors()
         return True
 
-    def _fails(self, reason: str, detail: str) -> None:
-        said = self._words_of_successor()
-        self._close_errors()
+    def _part(self) -> str:
+        """The successor has ended: its last words on standard error."""
+        successor, self._successor = self._successor, None
+        if successor is None:
+            return ""
+        said = successor.words()
+        self._desk.ears.forget(successor.line)
+        successor.close()
+        return said
+
+    def _fails(self, reason: str, detail: str, said: str = "") -> None:
         below = "\n".join(filter(None, (detail.rstrip(), said)))
         self._log.error(
             "Upgrade failed: %s%s\nThis process (%d) serves on as before; mend it and send USR2 again",
@@ -378,18 +271,6 @@ class Upgrade:
             os.getpid(),
         )
         self._desk.bulletin.upgrade = f"the last upgrade failed: {reason}"
-
-    def _words_of_successor(self) -> str:
-        if self._errors is None:
-            return ""
-        size = os.fstat(self._errors.fileno()).st_size
-        said = os.pread(self._errors.fileno(), _LAST_WORDS, max(0, size - _LAST_WORDS))
-        return said.decode(errors="replace").strip()
-
-    def _close_errors(self) -> None:
-        if self._errors is not None:
-            self._errors.close()
-            self._errors = None
 
     # Others
 
@@ -403,9 +284,8 @@ class Upgrade:
 
     def shed(self) -> None:
         """In a forked child: let go of what is the arbiter's alone."""
-        if self._line is not None:
-            self._line.close()
-        self._close_errors()
+        if self._successor is not None:
+            self._successor.close()
 
     @property
     def _log(self) -> Any:
@@ -422,30 +302,6 @@ def _container_init(parent: Callable[[], int] = os.getppid) -> str:
     except (OSError, ValueError):
         return ""
     return name if name in CONTAINER_INITS else ""
-
-
-def _file_without_name() -> Any:
-    """In memory where the system can do that: a service may have no directory to write to."""
-    if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("palfrey"), "rb")
-    return tempfile.TemporaryFile()
-
-
-def _hand_on_systemd(environment: dict[str, str], fds: list[int]) -> None:
-    """What systemd addressed to one pid is meant for the service, and so for this process."""
-    pid = str(os.getpid())
-    if "WATCHDOG_PID" in environment:
-        environment["WATCHDOG_PID"] = pid
-    try:
-        for fd in fds:
-            os.set_inheritable(fd, True)
-    except OSError:  # a reload has closed it
-        fds = []
-    if fds:
-        environment["LISTEN_PID"] = pid
-    else:
-        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-            environment.pop(name, None)
 
 
 _SUCCESSOR_SAYS: dict[str, Callable[[Upgrade, Message], None]] = {

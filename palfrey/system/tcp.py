@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import sys
@@ -14,6 +15,9 @@ _TCP_INFO = struct.Struct("=24xI92xQ16xI")
 
 class Socket(Protocol):
     """The part of a socket that is used: event loops hand out imitations."""
+
+    def fileno(self) -> int:
+        """As socket.fileno."""
 
     def getsockopt(self, level: int, option: int, length: int, /) -> bytes:
         """As socket.getsockopt."""
@@ -44,3 +48,12 @@ def outflow(sock: Socket) -> Outflow | None:
         return None
     unacknowledged, taken, unsent = _TCP_INFO.unpack(facts)
     return Outflow(taken, bool(unacknowledged or unsent))
+
+
+def has_unread(sock: Socket) -> bool:
+    """Whether something has come, bytes or the end, that nobody has read yet."""
+    if sock.fileno() < 0:
+        return False
+    readable = select.poll()
+    readable.register(sock.fileno(), select.POLLIN)
+    return bool(readable.poll(0))

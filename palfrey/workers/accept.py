@@ -40,12 +40,14 @@ BATCH = 16
 GROWTH = 8
 """Turns in a row that found all they asked for, after which twice as many are asked for. To find out that the queue is
 empty costs a tenth of what a connection does (accept(2), an exception): mostly the one that woke us is the only one."""
-PATIENCE = 0.002
+PATIENCE = 0.004
 """Seconds that others have to be first: a loop that turns has looked by then, unless the machine is busy."""
-SHORT = 0.02
+SHORT = 0.1
 """Connections that live no longer than so many seconds, on average, are no matter."""
-MANY = 256
+MANY = 128
 """Connections after which that is looked at again, without waiting for the sweep."""
+INSTANT = 0.001
+"""The loop's clock tells no shorter times apart."""
 PAUSE = 0.5
 """Seconds of not accepting after the process ran out of something that a connection needs."""
 UNLIMITED = 1 << 60
@@ -153,7 +155,7 @@ class Acceptor:
         now, held = self._service.loop.time(), self._held
         gone = self._held_then + self._taken - held
         # Little's law: of those that live so long there are so many at any time.
-        self._passing = int(gone / max(now - self._then, SHORT) * SHORT)
+        self._passing = int(gone / max(now - self._then, INSTANT) * SHORT)
         self._then, self._held_then, self._taken = now, held, 0
         if self._watch is Watch.ON and self._gate is not None:
             self._gate.show(held)

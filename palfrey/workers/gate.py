@@ -4,8 +4,9 @@ Workers that watch one listening socket are woken alike, and who comes first wou
 scoreboard how many connections it holds while it accepts, and looks at the others' numbers before it takes more. It is
 all advice, from numbers that may be a moment old: nobody waits for anybody. A worker that is not the one to take a
 connection lets the others be first for a moment (`palfrey/workers/accept.py`) and takes it then if it is still there.
-Those who were to be first and did not even look, since their loop is blocked or their process stopped, are asleep: they
-are not counted until they look again.
+Those who were to be first and did not even look, since their loop is blocked or their process stopped, are asleep: one
+connection is taken without counting them, and each time that they are found asleep still, twice as many. So a blocked
+worker delays few, and one that only waits for its turn on a busy machine finds something left when that comes.
 
 Workers are compared that listen on the very same sockets, of whatever generation. By itself a worker finds nobody.
 """
@@ -46,8 +47,9 @@ class Gate:
         self._least = 0
         """Of the numbers when last looked at, as they stand in the rows."""
         self._noted: dict[int, int] = {}
-        self._asleep: dict[int, int] = {}
-        """Row to how often its process had looked when it was found asleep."""
+        self._asleep: dict[int, tuple[int, int, int]] = {}
+        """Row to how often its process had looked when it was found asleep, and how many times it is passed over: from
+        now on, and in all."""
 
     @property
     def alone(self) -> bool:
@@ -91,15 +93,18 @@ class Gate:
         looks = self._board.column(Row.looks)
         for index, count in self._noted.items():
             if index < len(looks) and looks[index] == count:
-                self._asleep[index] = count
+                _, _, times = self._asleep.get(index, (0, 0, 0))
+                times = times * 2 or 1
+                self._asleep[index] = (count, times, times)
 
     def _pass_over_sleepers(self, numbers: list[int]) -> None:
         looks = self._board.column(Row.looks)
-        for index, count in list(self._asleep.items()):
-            if index < min(len(numbers), len(looks)) and looks[index] == count:
-                numbers[index] = 0
-            else:
+        for index, (count, left, times) in list(self._asleep.items()):
+            if index >= min(len(numbers), len(looks)) or looks[index] != count:
                 del self._asleep[index]
+            elif left:
+                numbers[index] = 0
+                self._asleep[index] = (count, left - 1, times)
 
 
 def identity(listeners: Sequence[Listener]) -> int:

@@ -69,6 +69,12 @@ def summary(account: Account) -> str:
         f"killed workers: {len(graves)}, with {sum(graves.values())} connections; requests inside: "
         f"{result.count(Outcome.KILLED)}; idle-close races: {result.count(Outcome.IDLE_CLOSE)}"
     )
+    last = account.last
+    lines.append(
+        f"stop under load: {last.count(Outcome.OK)} answered, {last.count(Outcome.NOBODY)} refused after the end, "
+        f"{last.count(Outcome.IDLE_CLOSE)} idle-close races, {last.failed + last.violations} lost or wrong"
+    )
+    lines += [f"  {failure}" for failure in last.failures[:20]]
     if account.before is not None and account.after is not None:
         lines.append(f"arbiter: {account.before} before, {account.after} after")
     lines += [f"PROBLEM: {problem}" for problem in account.problems]

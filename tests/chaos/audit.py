@@ -18,6 +18,7 @@ SHOWN = 5
 NOT_BEGUN = {
     Outcome.IDLE_CLOSE: "given up as an idle-close race, although the application had begun them",
     Outcome.UNPROCESSED: "passed over behind an announced close, although the application had begun them",
+    Outcome.NOBODY: "refused, although the application had begun them",
     Outcome.REFUSED: "refused, although the application had begun them",
 }
 """What must not be in the journal, or the server is the one that lost it."""

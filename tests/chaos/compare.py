@@ -50,6 +50,8 @@ HUPS = 6
 PEACE = 1.0
 """Seconds before an operation."""
 AFTER = 2.0
+SLOW = 5.0
+"""Seconds of an import."""
 PATIENCE = 30.0
 """Seconds for an operation's effect to be seen; a server that does not show it is said not to."""
 CLIENT_PATIENCE = 10.0
@@ -149,6 +151,15 @@ def upgrade(trial: Trial) -> None:
     trial.wait_for_release(release)
 
 
+def slow_import(trial: Trial) -> None:
+    """One worker, and a release that takes SLOW seconds to import."""
+    before = trial.load.result.latency(100)
+    release = trial.site.write_good(SLOW)
+    os.kill(trial.master, signal.SIGHUP)
+    trial.wait_for_release(release)
+    trial.note = f"before it {before:.2f} s"
+
+
 def bad_deployment(trial: Trial) -> None:
     """A HUP while the application on disk cannot be imported, five seconds of it, and another HUP when it can."""
     trial.site.write_broken(random.Random(0), "an exception")
@@ -191,6 +202,7 @@ class Operation:
     name: str
     do: Callable[[Trial], None]
     offered: Callable[[Contestant], bool] = lambda _: True
+    workers: int = WORKERS
     recycles: bool = False
     mixed: bool = False
     """Whether streams, uploads and short connections are among the clients."""
@@ -202,6 +214,7 @@ OPERATIONS = (
     Operation("TTIN, TTIN, TTOU, TTOU", up_and_down, lambda one: one.scales),
     Operation("USR2", upgrade, lambda one: one.upgrade is not None),
     Operation("HUP with an application that raises at import", bad_deployment),
+    Operation(f"HUP with one worker and an import of {SLOW:g} s", slow_import, lambda one: one.reloads_one, workers=1),
     Operation("SIGKILL of a worker", killed_worker),
     Operation("max_requests = 300, six recycled workers", recycling, lambda one: bool(one.recycle), recycles=True),
 )
@@ -243,12 +256,12 @@ def attempt(contestant: Contestant, operation: Operation, count: Count, seed: in
     with tempfile.TemporaryDirectory(prefix="palfrey-compare-") as directory:
         site = Site(Path(directory))
         site.write_good()
-        trial = Trial(contestant, site, free_port())
+        trial = Trial(contestant, site, free_port(), workers=operation.workers)
         extra = list(contestant.recycle) if operation.recycles else []
         log = Path(directory, "output")
         with log.open("wb") as output:
             trial.process = subprocess.Popen(
-                contestant.command(trial.port, WORKERS) + extra,
+                contestant.command(trial.port, operation.workers) + extra,
                 cwd=directory,
                 env={**clean_environment(), "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,

@@ -43,6 +43,8 @@ class Contestant:
     upgrade: Callable[[Trial], None] | None = None
     scales: bool = True
     """TTIN and TTOU."""
+    reloads_one: bool = True
+    """HUP with one worker."""
 
 
 def _palfrey(port: int, workers: int) -> list[str]:
@@ -95,6 +97,6 @@ def _by_the_book(trial: Trial) -> None:
 CONTESTANTS: dict[str, Contestant] = {
     "palfrey": Contestant("Palfrey", "palfrey", _palfrey, ("--max-requests", str(REQUESTS)), _one_signal),
     "gunicorn": Contestant("gunicorn -k asgi", "gunicorn", _gunicorn, ("--max-requests", str(REQUESTS)), _by_the_book),
-    "uvicorn": Contestant("uvicorn", "uvicorn", _uvicorn, ("--limit-max-requests", str(REQUESTS))),
+    "uvicorn": Contestant("uvicorn", "uvicorn", _uvicorn, ("--limit-max-requests", str(REQUESTS)), reloads_one=False),
     "granian": Contestant("granian", "granian", _granian, scales=False),
 }

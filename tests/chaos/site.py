@@ -77,10 +77,10 @@ class Site:
     def pidfile(self) -> Path:
         return self.directory / "palfrey.pid"
 
-    def write_good(self) -> int:
-        """The next release, which is fit to serve; its number."""
+    def write_good(self, slow: float = 0.0) -> int:
+        """The next release, which is fit to serve, and takes so many seconds to import; its number."""
         self.release += 1
-        self._write()
+        self._write(slow=slow)
         return self.release
 
     def write_broken(self, chance: random.Random, how: str = "") -> str:
@@ -107,11 +107,12 @@ class Site:
         """The lines of the journal."""
         return self.journal.read_text().splitlines() if self.journal.exists() else []
 
-    def _write(self, broken: str = "") -> None:
+    def _write(self, broken: str = "", slow: float = 0.0) -> None:
         self.broken = broken
+        trouble = HANG if broken == "a hanging import" else BREAKAGES.get(broken, "")
         failing = "if scope['type'] == 'lifespan': raise RuntimeError('no startup, on purpose')"
         text = _APP.format(
-            trouble=HANG if broken == "a hanging import" else BREAKAGES.get(broken, ""),
+            trouble=f"time.sleep({slow})" if slow else trouble,
             release=self.release,
             journal=str(self.journal),
             piece=PIECE,

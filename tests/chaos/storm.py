@@ -12,8 +12,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -47,6 +48,8 @@ KEPT = 0.5
 clock for it begins when it has written the answer, the client's when it has read it."""
 RACES = 0.005
 """Share of requests that may meet the closing of an idle connection."""
+LAST_ANSWERS = 200
+"""Before the server is stopped."""
 REST = 5.0
 """Seconds that the arbiter has to let go of what belonged to workers that have just ended."""
 GROWTH = 1 << 20
@@ -79,6 +82,8 @@ class Account:
     graves: Graves
     done: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    last: Result = field(default_factory=Result)
+    """Of the load that the server was stopped under."""
     before: Holding | None = None
     after: Holding | None = None
     replaced: Counter[str] = field(default_factory=Counter)
@@ -127,8 +132,8 @@ class Storm:
         account.problems += self._judge(account)
         return account
 
-    def _load_options(self) -> LoadOptions:
-        return LoadOptions(
+    def _load_options(self, **more: Any) -> LoadOptions:
+        options = LoadOptions(
             port=self.subject.port,
             clients=self.options.clients,
             seconds=self.options.seconds + 600,
@@ -142,6 +147,7 @@ class Storm:
             graves=self.graves,
             seed=self.options.seed,
         )
+        return replace(options, **more)
 
     # The storm itself
 
@@ -204,7 +210,12 @@ class Storm:
             time.sleep(0.05)
 
     def _end(self, account: Account) -> None:
-        status = self.subject.end()
+        """TERM under load: what is accepted or queued by then is answered, and what comes later is refused."""
+        with BackgroundLoad(self._load_options(seed=-1 - self.options.seed, until_refused=True)) as load:
+            account.last = load.result
+            self.subject.until(lambda: load.result.count(Outcome.OK) > LAST_ANSWERS, "answers before the end")
+            status = self.subject.end()
+            load.stop()
         if status:
             account.problems.append(f"the server ended with status {status}")
         if left := self.subject.left_behind():
@@ -227,7 +238,9 @@ class Storm:
         races = result.count(Outcome.IDLE_CLOSE)
         if races > max(2, result.issued * RACES):
             yield f"{races} of {result.issued} requests met the closing of an idle connection"
-        yield from compare_books(result.ledger, self.site.begun(), self.site.logged(), dead)
+        if not account.last.clean:
+            yield f"{account.last.failed + account.last.violations} requests and connections went wrong at the stop"
+        yield from compare_books(result.ledger | account.last.ledger, self.site.begun(), self.site.logged(), dead)
         yield from read_log(account.output.splitlines(), dead)
         yield from self._left_over(account)
         account.replaced = Counter(

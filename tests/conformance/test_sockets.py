@@ -530,6 +530,29 @@ def test_idle_connections_are_closed_by_the_sweep():
         slow.expect_end()
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("end", ["keep-alive", "part"])
+def test_a_request_that_has_come_and_was_not_read_yet_is_no_silence(loop, end):
+    """A blocked loop, or a stopped process, finds both at once: a time that is over and a request that came before."""
+    with serving(echo, loop=loop) as server, server.client() as client:
+        assert client.request(GET).status == 200
+
+        def find() -> None:
+            service = server.serving.service
+            (connection,) = service.connections
+            client.send(GET)
+            if end == "part":
+                connection.part()
+            else:
+                service.clock += 1000
+                service.tick()
+
+        server.call(find)
+        assert client.response().status == 200
+        server.sweep()
+        client.expect_end()
+
+
 def test_a_head_that_takes_too_long_with_a_real_clock():
     with logged(), serving(echo, timeout_request_header=0.1) as server, server.client() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")

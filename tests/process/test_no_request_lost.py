@@ -26,10 +26,11 @@ KEEP_ALIVE = 2.0
 """Seconds; the clients' think times lie around it."""
 
 
-def serving(start: Callable[..., Server]) -> Server:
+def serving(start: Callable[..., Server], *arguments: str) -> Server:
     """Two workers of the load's application."""
     server = start(
         *("--app-dir", str(ROOT), "--workers", "2", "--timeout-keep-alive", str(KEEP_ALIVE), "--no-access-log"),
+        *arguments,
         app="tests.support.loadapp:app",
     )
     server.wait_for_ready(2)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.process.conftest import Start
-from tests.support.processes import APP, PATIENCE, Server, finish, leftovers
+from tests.support.processes import APP, PATIENCE, Server, finish, outliving
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers import by themselves there")
 
@@ -242,7 +242,7 @@ class TestDeath:
         server = preload(workers=2)
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
-        assert leftovers(server.pid) == []
+        assert outliving(server.pid) == []
 
     def test_when_the_master_is_killed_an_import_that_hangs_ends(self, start: Start, site: Path) -> None:
         (site / "main.py").write_text("import os, time\nos.write(2, b'importing\\n')\ntime.sleep(600)\n")
@@ -352,6 +352,18 @@ def test_an_import_that_hangs_shows_where(start: Start, site: Path) -> None:
     assert server.wait() == 3
     assert "in connect" in server.output
     assert "no worker came to serve: mold did not become ready within 2 s" in server.output
+
+
+def test_workers_show_their_stacks_and_keep_the_applications_signal_handlers(preload: Start, site: Path) -> None:
+    with (site / "main.py").open("a") as file:
+        file.write("import signal\nsignal.signal(signal.SIGWINCH, lambda *_: say('resized'))\n")
+    server = preload(workers=1)
+    worker = int(server.get()[0])
+    os.kill(worker, signal.SIGUSR2)
+    server.wait_for("most recent call first")
+    os.kill(worker, signal.SIGWINCH)
+    server.wait_for(f"resized {worker}")
+    server.get()
 
 
 def test_term_to_the_whole_group_as_a_service_manager_may_send_it(preload: Start) -> None:

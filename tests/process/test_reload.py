@@ -73,8 +73,8 @@ REFUSED = {
     "death": ("import os\nos._exit(7)\n", (), "its first worker exited with status 7", ""),
     "too slow": (
         "import time\ntime.sleep(600)\n",
-        ("--boot-timeout", "2"),
-        "its first worker did not become ready within 2 s",
+        ("--boot-timeout", "6"),
+        "its first worker did not become ready within 6 s",
         "",
     ),
 }
@@ -118,6 +118,7 @@ class TestRefused:
         deploy(APP)
         server.signal(signal.SIGHUP)
         server.wait_for_each(rf"\({worker}\) has its successor: retires", "Generation 3 serves with 1 of 1 worker")
+        server.wait_for_ends([worker])
         for _ in range(3):
             server.get()
         server.wait_for("asks to be replaced")
@@ -128,10 +129,10 @@ class TestRefused:
         self, serve: Start, deploy: Deploy
     ) -> None:
         server = serve(workers=2)
+        kept, victim = server.workers()
         deploy("import nothing_of_this_name\n")
         server.signal(signal.SIGHUP)
         server.wait_for("Reload refused")
-        kept, victim = server.workers()
         os.kill(victim, signal.SIGKILL)
         server.wait_for(r"\(\d+\) cannot serve: .*nothing_of_this_name.*; it is tried again in")
         server.wait_for("Generation 1 serves with 1 of 2 workers: worker .*nothing_of_this_name")

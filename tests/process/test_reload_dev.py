@@ -168,6 +168,17 @@ class TestMeanwhile:
             assert release_of(read_all(client)) == "two"
             assert release_of(read_all(pass_by)) == "two"
 
+    def test_a_client_that_asks_on_and_on_loses_nothing_and_never_goes_back(self, develop: Develop, site: Path) -> None:
+        server = develop()
+        seen = [server.get()[3]]
+        for release in ("two", "three", "four"):
+            save(site, release)
+            while seen[-1] != release:
+                with ask(server) as client:
+                    seen.append(release_of(read_all(client)))
+        assert list(dict.fromkeys(seen)) == ["one", "two", "three", "four"]
+        assert seen == sorted(seen, key=["one", "two", "three", "four"].index)
+
     def test_open_connections_do_not_delay_it(self, develop: Develop, site: Path) -> None:
         server = develop()
         with ask(server, KEEP) as idle, server.request_in_flight() as busy:
@@ -197,6 +208,22 @@ class TestMeanwhile:
             assert server.get()[3] == "two"
             server.wait_for(r"did not end within 1 \+ 1 s of being told to drain: killed")
             assert read_all(hanging) == b""
+
+
+class TestSomethingTaken:
+    def test_a_port_that_the_application_takes_while_it_is_imported(self, develop: Develop, site: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        taking = f"import socket\nMETRICS = socket.create_server(('127.0.0.1', {port}))\n"
+        (site / "main.py").write_text(taking + APP)
+        server = develop()
+        (site / "main.py").write_text(taking + APP.replace('"one"', '"two"'))
+        server.wait_for(
+            "The old worker may have had what the new code needs .*Address already in use.*: trying it alone"
+        )
+        server.wait_for_ready(1, 2)
+        assert server.get()[3] == "two"
+        assert "refused" not in server.output
 
 
 class TestBrokenCode:
@@ -306,12 +333,15 @@ class TestTheEnd:
 
 
 class TestNumbers:
-    def test_one_worker_serves(self, develop: Develop) -> None:
+    def test_one_worker_serves(self, develop: Develop, site: Path) -> None:
         server = develop("--workers", "3")
         assert "workers = 3 (command line, --workers): with reload one worker serves (SIGTTIN adds more)" in (
             server.output
         )
         assert server.get()[2] == "1"
+        save(site, "two")
+        server.wait_for_ready(1, 2)
+        assert server.output.count("workers = 3") == 1, "said at the start, not with each reload"
 
 
 DEBUGGED = """\

@@ -120,7 +120,7 @@ def test_a_stopped_one_shows_where_it_was_when_it_is_ended(serve: Start) -> None
         server.wait_for(rf"\({stuck}\) has not answered for 1 s: it is stopped, as by SIGSTOP")
         server.wait_for(rf"\({stuck}\) has not answered for 2 s: aborted")
         server.wait_for(r"uvloop|asyncio")
-        server.wait_for(r'^\[\d+\] In hand: "GET /waits" from')
+        server.wait_for(r'^\[\d+\] (Running|In hand): "GET /waits" from')
         assert read_all(client) == b""
     assert server.get("/") == ["ok"]
     assert psutil.wait_procs([process], PATIENCE)[1] == []

@@ -106,18 +106,31 @@ say(f"code {is_refused(mmap.mmap, -1, 4096, mmap.MAP_PRIVATE, mmap.PROT_WRITE | 
 
 
 @pytest.mark.skipif(not seccomp.is_possible(), reason="needs systemd-analyze and the kernel's headers, on x86-64")
-@pytest.mark.parametrize("memory", [(), ("--no-writable-code",)])
-def test_the_server_does_its_work_under_the_units_filter(tmp_path: Path, memory: tuple[str, ...]) -> None:
-    (tmp_path / "main.py").write_text(APP)
+@pytest.mark.parametrize(("memory", "more"), [((), ()), (("--no-writable-code",), ("--preload",))])
+def test_the_server_does_its_work_under_the_units_filter(
+    tmp_path: Path, memory: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    (tmp_path / "main.py").write_text(APP.replace("['PALFREY_WORKER']", ".get('PALFREY_WORKER')"))
     (tmp_path / "confined.py").write_text(CONFINED)
     command = sys.executable, "-m", "tests.support.seccomp", str(UNITS / "palfrey.service"), *memory
     root = {"PYTHONPATH": str(UNITS.parent)}
-    arguments = ("confined:app", "--bind", "127.0.0.1:0", "--bind", "unix:sock", "--workers", "2", "--pid", "pid")
+    arguments = (
+        "confined:app",
+        "--bind",
+        "127.0.0.1:0",
+        "--bind",
+        "unix:sock",
+        "--workers",
+        "2",
+        "--pid",
+        "pid",
+        *more,
+    )
     with Server(sys.executable, "-m", "palfrey", *arguments, cwd=tmp_path, command=command, env=root) as server:
         server.wait_for_each("refused True", f"code {bool(memory)}")
         server.wait_for_ready(2)
         server.get()
-        before = server.workers()
+        before = [int(pid) for pid in re.findall(r"Worker \d \((\d+)\) is ready", server.output)]
         server.signal(signal.SIGHUP)
         server.wait_for_ready(2, generation=2)
         server.wait_for_ends(before)

@@ -1,7 +1,7 @@
 """Palfrey under a stand-in for systemd (tests/support/servicemanager.py): notify, watchdog, activation, exit statuses.
 
 Real systemd runs neither here nor in CI's containers. What it alone can judge, the unit files, is judged by
-`systemd-analyze` in test_system_units.py.
+`systemd-analyze` in test_system_units.py; what it was seen to do by hand is in docs/systemd.md.
 """
 
 from __future__ import annotations
@@ -113,6 +113,23 @@ def test_a_configuration_that_does_not_fit_is_a_refused_reload(begin: Service, s
     assert "timeout" in systemd.status
 
 
+def test_a_roll_out_that_halts_is_over_for_systemd_and_the_status_says_where(begin: Service, site: Path) -> None:
+    systemd, _ = begin(workers=2)
+    systemd.wait_for_state("active")
+    fails = (
+        "import os\nif os.environ['PALFREY_WORKER'] == '2' and os.path.exists('broken'): raise OSError('no database')\n"
+    )
+    (site / "broken").touch()
+    (site / "main.py").write_text(fails + APP)
+    systemd.reload()
+    systemd.wait_for_state("reloading")
+    systemd.wait_for_state("active")
+    assert systemd.status.startswith("Generation 2 serves with 1 of 2 workers, an older one with 1; worker 2: ")
+    assert systemd.status.endswith("no database, where the roll-out has halted")
+    (site / "broken").unlink()
+    systemd.wait_for_status("Generation 2 serves with 2 of 2 workers")
+
+
 def test_a_stop_that_takes_its_time_asks_for_it_and_counts(begin: Service) -> None:
     systemd, server = begin()
     systemd.wait_for_state("active")
@@ -123,6 +140,19 @@ def test_a_stop_that_takes_its_time_asks_for_it_and_counts(begin: Service) -> No
         systemd.wait_for("EXTEND_TIMEOUT_USEC=")
         assert systemd.status == "Stopping: 1 worker left"
         finish(client)
+    assert server.wait() == 0
+
+
+def test_a_stop_begins_with_its_drain_delay(begin: Service) -> None:
+    systemd, server = begin("--drain-delay", "600")
+    systemd.wait_for_state("active")
+    server.wait_for_ready(1)
+    systemd.stop()
+    systemd.wait_for_state("deactivating")
+    systemd.wait_for("EXTEND_TIMEOUT_USEC=")
+    assert systemd.status.startswith("Not ready any more, stopping soon; Generation 1 serves with 1 of 1 worker")
+    assert server.get()[1] == "1"
+    systemd.stop()
     assert server.wait() == 0
 
 
@@ -183,7 +213,7 @@ def test_a_watchdog_that_starves_says_so_and_is_fed_again(begin: Service, site: 
     systemd, server = begin("--timeout", "0", app=hanging, watchdog=2.0)
     server.wait_for_ready(1)
     with hold(server):
-        server.wait_for("No worker has answered for 3 s: systemd's watchdog is not fed. It ends the service within 1 s")
+        server.wait_for("No worker serves and answers: systemd's watchdog is not fed. It ends the service within 1 s")
         with open(site / "gate", "w"):
             pass
         server.wait_for("A worker answers again: systemd's watchdog is fed")

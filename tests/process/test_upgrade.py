@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.process.conftest import Start
-from tests.process.test_no_request_lost import check, loading, serving, wait_for_answers
+from tests.process.test_no_request_lost import ANSWERS, check, loading, serving, wait_for_answers
 from tests.support.processes import Server, finish, read_all
 from tests.support.servicemanager import ServiceManager
 
@@ -65,16 +65,69 @@ def test_upgrades_in_a_row_under_load_lose_nothing(start: Callable[..., Server])
     assert "Cut short" not in server.output
 
 
+@pytest.mark.timeout(240)
+def test_a_service_that_is_taken_back_under_load_loses_nothing(start: Callable[..., Server]) -> None:
+    """The successor is killed once it has taken over, while the old workers still drain."""
+    server = serving(start)
+    with loading(server) as load:
+        wait_for_answers(load, server, 1)
+        for turn in range(1, 4):
+            successor = begin_upgrade(server)
+            server.wait_for(f"Process {successor} takes over")
+            os.kill(successor, signal.SIGKILL)
+            server.wait_for(f"Process {successor} was killed by SIGKILL; this one serves on")
+            wait_for_answers(load, server, 1, (turn + 1) * 4 * ANSWERS)
+        result = load.stop()
+    check(result, server)
+    assert "Cut short" not in server.output
+
+
+@pytest.mark.timeout(240)
+def test_killed_arbiters_under_load_lose_nothing_either(start: Callable[..., Server]) -> None:
+    """Of two that serve, whichever is killed: its workers finish what they have begun, the other one serves on."""
+    server = serving(start, "--upgrade", "manual")
+    with loading(server) as load:
+        wait_for_answers(load, server, 1)
+        successor = both(server)
+        wait_for_answers(load, server, 2)
+        os.kill(successor, signal.SIGKILL)
+        server.wait_for(f"Process {successor} was killed by SIGKILL; this one serves on")
+        wait_for_answers(load, server, 1, 4 * ANSWERS)
+        successor = both(server)
+        server.signal(signal.SIGKILL)
+        server.wait_for(rf"Process {server.pid} has gone without handing over; this one is the service now")
+        server.follow(successor)
+        wait_for_answers(load, server, 2, 8 * ANSWERS)
+        result = load.stop()
+    check(result, server)
+    assert "Cut short" not in server.output
+
+
 def test_the_old_workers_finish_what_they_have_begun(serve: Start) -> None:
     server = serve(*QUICK)
     with server.request_in_flight() as client:
         successor, before = begin_upgrade(server), server.pid
         server.wait_for(f"Process {successor} takes over")
-        assert server.get()[1] == "2"
+        while server.get()[1] != "2":  # until the old workers have been told, they accept as well
+            pass
         assert finish(client).startswith(b"HTTP/1.1 200")
     server.wait_for(f"Process {before} has left")
     server.follow(successor)
     assert server.get()[1] == "2"
+
+
+def test_a_second_one_waits_until_the_first_is_over(serve: Start) -> None:
+    server = serve(*QUICK)
+    with server.request_in_flight() as client:
+        first, before = begin_upgrade(server), server.pid
+        server.wait_for(f"Process {first} takes over")
+        os.kill(first, signal.SIGUSR2)
+        server.wait_for(rf"Upgrading \(SIGUSR2\), once process {before} has left")
+        assert finish(client).startswith(b"HTTP/1.1 200")
+    second = int(server.wait_for(r"Process (\d+) takes over")[1])
+    server.wait_for(f"Process {first} has left")
+    server.follow(second)
+    assert server.get()[1] == "3"
 
 
 def test_the_number_of_workers_that_the_operator_has_set_stays(serve: Start) -> None:
@@ -199,6 +252,22 @@ def test_a_switched_symlink_brings_another_version(current: Path, how: str) -> N
         assert server.get()[1] == "0.0.two"
 
 
+def test_a_program_of_the_users(site: Path) -> None:
+    (site / "serve.py").write_text(
+        "import palfrey\nif __name__ == '__main__':\n    palfrey.run('main:app', port=0, timeout_keep_alive=1)\n"
+    )
+    with Server("serve.py", cwd=site, command=(sys.executable,)) as server:
+        server.wait_for_ready(1)
+        upgrade(server)
+        assert server.get()[1] == "2"
+        (site / "serve.py").write_text("import palfrey\npalfrey.run('main:app', port='many')\n")
+        before = server.pid
+        server.signal(signal.SIGUSR2)
+        server.wait_for("Upgrade failed: ")
+        server.wait_for("port")
+        assert server.pid == before
+
+
 def test_the_environment_is_the_first_ones(start: Start, site: Path) -> None:
     (site / "palfrey.conf.py").write_text(
         "import os\nos.environ['SEEN'] = os.environ.get('SEEN', '') + 'x'\nraw_env = ['COLOUR=blue']\numask = 0o27\n"
@@ -275,6 +344,7 @@ def test_under_systemd(site: Path, manner: str) -> None:
         systemd.stop()
         systemd.wait_for_state("deactivating")
         server.wait()
+        assert systemd.ignored == [], "only one of them speaks at a time, and it is the one that is heard"
 
 
 # A successor that fails
@@ -358,6 +428,33 @@ def test_a_successor_that_is_killed_before_it_is_ready(serve: Start, site: Path)
     server.wait_for(rf"Upgrade failed: process {successor} was killed by SIGKILL before it was ready")
     assert server.get()[1] == "1"
     way.write_text("its worker sees that it is gone, and goes")
+
+
+def test_a_predecessor_that_is_killed_meanwhile(serve: Start, site: Path) -> None:
+    server = serve(*QUICK, "--pid", "palfrey.pid", workers=1)
+    way = gate(site)
+    successor = begin_upgrade(server)
+    server.wait_for("at the gate")
+    server.signal(signal.SIGKILL)
+    server.wait_for(f"Process {server.pid} has gone without handing over; this one is the service now")
+    server.follow(successor)
+    way.write_text("open")
+    server.wait_for_ready(1, generation=2)
+    assert server.get()[1] == "2"
+    assert (site / "palfrey.pid").read_text() == f"{successor}\n"
+    assert not (site / "palfrey.pid.2").exists()
+
+
+def test_a_successor_that_is_killed_while_we_are_set_aside(serve: Start) -> None:
+    server = serve(*MANUAL)
+    old = server.workers()
+    successor = both(server)
+    server.signal(signal.SIGWINCH)
+    server.wait_for_ends(old)
+    os.kill(successor, signal.SIGKILL)
+    server.wait_for(f"Process {successor} was killed by SIGKILL; this one serves on")
+    assert server.get()[1] in {"1", "2"}
+    server.wait_for(r"Worker \d \(\d+\) is ready, generation 1")
 
 
 def test_a_successor_that_does_not_become_ready(serve: Start, site: Path) -> None:

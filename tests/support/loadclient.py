@@ -74,6 +74,8 @@ class Options:
     """Seconds that the server has promised to keep an idle connection: an end before that is no race."""
     one_process: bool = False
     """Whether all answers on a connection have to come from one process."""
+    until_refused: bool = False
+    """Whether the first connection that is refused ends the run for all, and is no failure."""
     graves: Graves | None = None
     """The connections that were inside workers which somebody killed."""
     seed: int = 0
@@ -123,6 +125,10 @@ class LoadClient:
         if self.options.requests is not None and self.result.issued >= self.options.requests:
             self._stop.set()
         return self._stop.is_set()
+
+    def end(self) -> None:
+        """No new request is begun."""
+        self._stop.set()
 
     async def stopped(self) -> None:
         """Waits until the run is to end."""
@@ -270,6 +276,9 @@ class Client:
         except OSError as error:  # TimeoutError is one
             kinds = {ConnectionRefusedError: Outcome.REFUSED, TimeoutError: Outcome.TIMEOUT}
             outcome = kinds.get(type(error), Outcome.LOST)
+            if outcome is Outcome.REFUSED and self.options.until_refused:
+                outcome = Outcome.NOBODY
+                self.load.end()
             for request in batch:
                 self.result.note(self.behaviour, outcome, request.id, f"no connection: {error or outcome.value}")
             await asyncio.sleep(0.01)

@@ -49,6 +49,8 @@ class Outcome(Enum):
     """On a connection that a worker held when it was killed from outside."""
     REFUSED = "refused"
     """The connection was refused."""
+    NOBODY = "refused after the end"
+    """The connection was refused, by which the clients were to see that the service had ended."""
     LOST = "lost"
     """No answer, or part of one."""
     MIXED = "mixed"
@@ -60,7 +62,7 @@ class Outcome(Enum):
     @property
     def harmless(self) -> bool:
         """Whether a server that loses nothing may have it."""
-        return self in {Outcome.OK, Outcome.IDLE_CLOSE, Outcome.UNPROCESSED, Outcome.KILLED}
+        return self in {Outcome.OK, Outcome.IDLE_CLOSE, Outcome.UNPROCESSED, Outcome.KILLED, Outcome.NOBODY}
 
 
 @dataclass(frozen=True, slots=True)

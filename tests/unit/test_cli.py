@@ -147,7 +147,11 @@ def test_main_exits_with_the_status(arbiter: type[FakeArbiter], monkeypatch: pyt
     ("arguments", "status", "line"),
     [
         ([], 2, "palfrey: no application: name one, as in `palfrey main:app`, or set app in palfrey.conf.py"),
-        (["main:app", "--workers", "0"], 1, "palfrey: workers = 0 (command line, --workers): must be from 1 to 512"),
+        (
+            ["main:app", "--workers", "0"],
+            1,
+            "palfrey: workers = 0 (command line, --workers): must be from 1 to 512, or auto",
+        ),
         (["main:app", "-c", "no.py"], 1, "palfrey: configuration file no.py: No such file or directory"),
     ],
 )
@@ -259,7 +263,7 @@ def test_check_config_says_why_the_application_cannot_be_imported(
     [
         ("worker = 2", "palfrey: palfrey.conf.py, line 1: worker is not a setting: did you mean workers?\n"),
         ("bind = '127.0.0.1:x'", "palfrey: bind = 127.0.0.1:x (palfrey.conf.py, line 1): "),
-        ("workers = -1", "palfrey: workers = -1 (palfrey.conf.py, line 1): must be from 1 to 512\n"),
+        ("workers = -1", "palfrey: workers = -1 (palfrey.conf.py, line 1): must be from 1 to 512, or auto\n"),
     ],
 )
 def test_check_config_refuses_what_a_start_would_only_warn_about(

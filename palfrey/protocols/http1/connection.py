@@ -28,6 +28,7 @@ from palfrey.protocols.http1.inbound import UNREAD_LIMIT, Inbound
 from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CLOSING, CONTENT, HEAD, HELD, LINGER
 from palfrey.protocols.http1.upgrade import websocket_app
 from palfrey.protocols.service import EACH_SWEEP, NEVER, Service
+from palfrey.system.tcp import has_unread
 
 if TYPE_CHECKING:
     from palfrey.protocols.http1.head import Framing
@@ -385,6 +386,15 @@ class Http1Connection(Inbound):
                 log.info("Closed the connection from %s: its request head took too long", self._name())
                 self._dismiss(408)
         elif not self._was_stalled(service.keep_alive):
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        """Unless a request has come that could not be read yet, by a loop that was blocked or a process that was
+        stopped: it would be lost, and reset."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and not self._eof and has_unread(sock):
+            self.deadline = EACH_SWEEP
+        else:
             self._close()
 
     def leave(self, code: int) -> None:
@@ -392,7 +402,7 @@ class Http1Connection(Inbound):
 
     def part(self) -> None:
         if self.phase is HEAD and not self._pending:
-            self._close()
+            self._close_idle()
 
     def cut(self) -> str | None:
         exchange = self.exchange

@@ -331,6 +331,15 @@ def test_what_is_remembered_of_addresses_is_bounded():
     assert max(map(len, trusted._nodes)) <= NODE_LENGTH
 
 
+def test_what_is_remembered_of_peers_is_bounded_and_right():
+    trusted = Trusted("10.0.0.0/8")
+    for _ in range(2):
+        for number in range(KNOWN_NODES + 100):
+            host = f"{10 + number % 2}.0.{number // 250}.{number % 250}"
+            assert trusted.peer((host, number), ("server", 1)) is (number % 2 == 0)
+        assert 0 < len(trusted._peers) <= KNOWN_NODES
+
+
 PIECES = st.sampled_from(
     [
         b"for=",

@@ -253,9 +253,9 @@ def test_a_dotenv_file_that_cannot_be_read(try_: Try, tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("file", "line", "message"),
     [
-        ("\n\nworkers = 0", {}, "workers = 0 (palfrey.conf.py, line 3): must be from 1 to 512"),
+        ("\n\nworkers = 0", {}, "workers = 0 (palfrey.conf.py, line 3): must be from 1 to 512, or auto"),
         ("keepalive = 'x'", {}, "keepalive = 'x' (palfrey.conf.py, line 1): must be a number of seconds"),
-        (None, {"workers": "0"}, "workers = 0 (command line, --workers): must be from 1 to 512"),
+        (None, {"workers": "0"}, "workers = 0 (command line, --workers): must be from 1 to 512, or auto"),
         (None, {"loop": "trio"}, "loop = trio (command line, --loop): must be auto, uvloop or asyncio"),
         ("worker_class = 'gevent'", {}, "worker_class = 'gevent' (palfrey.conf.py, line 1): Palfrey serves ASGI"),
         ("def pre_fork(server): ...", {}, "pre_fork = <function pre_fork at"),
@@ -406,7 +406,12 @@ def test_reload_has_one_worker_and_says_so(try_: Try) -> None:
     assert messages(resolved) == [
         "workers = 4 (palfrey.conf.py, line 1): with reload one worker serves (SIGTTIN adds more)"
     ]
-    assert messages(try_("workers = 1", reload=True)) == []
+    assert messages(try_("workers = 1\npreload_app = False", reload=True)) == []
+    resolved = try_("preload_app = True", reload=True)
+    assert not resolved.settings.preload_app
+    assert messages(resolved)[0].startswith(
+        "preload_app = True (palfrey.conf.py, line 1): with reload the worker imports"
+    )
 
 
 @pytest.mark.parametrize(

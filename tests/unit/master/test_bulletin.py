@@ -267,8 +267,7 @@ def test_it_starves_when_nobody_answers_and_that_is_said_once(caplog: pytest.Log
     systemd.world.now += 1
     assert systemd.hear() == []
     assert [record.message for record in caplog.records] == [
-        "No worker has answered for 20 s: systemd's watchdog is not fed. It ends the service within 20 s "
-        "unless one does"
+        "No worker serves and answers: systemd's watchdog is not fed. It ends the service within 20 s unless one does"
     ]
     systemd.beat()
     assert systemd.hear() == ["WATCHDOG=1"]

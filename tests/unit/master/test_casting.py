@@ -6,52 +6,25 @@ import signal
 
 import pytest
 
-from palfrey.master.actions import Abort, Action, Adopt, Announce, Finish, Halt, Kill, Quit, Refuse, Retire, Spawn, Stop
+from palfrey.master.actions import (
+    Abort,
+    Adopt,
+    Announce,
+    Finish,
+    Halt,
+    Kill,
+    Quit,
+    Refuse,
+    Retire,
+    Spawn,
+    Stop,
+    Suspend,
+)
 from palfrey.master.casting import BIRTH_GRACE
 from palfrey.master.overdue import LOST_GRACE, QUIT_GRACE
 from palfrey.master.records import MOLD, Phase
-from tests.support.roster_world import World, only, spawns
-
-
-class Foundry(World):
-    """A world in which generations preload. A mold bears what was ordered from it when `bear` says so, or at once."""
-
-    def __init__(self, workers: int = 2, *, at_once: bool = True, **terms: float) -> None:
-        self.orders: list[Spawn] = []
-        self.at_once = at_once
-        super().__init__(workers, preload=True, **terms)
-
-    def _act(self, action: Action) -> None:
-        pool = self.roster.pools["app"]
-        if isinstance(action, Spawn) and action.slot != MOLD:
-            ours = pool.candidate if pool.candidate and pool.candidate.generation == action.generation else pool
-            if ours.terms.preload:
-                self.done.append(action)
-                self.roster.ordered(action, self.now)
-                self.orders.append(action)
-                if self.at_once:
-                    self._bear()
-                return
-        super()._act(action)
-
-    def bear(self) -> list[Action]:
-        self._bear()
-        return self.settle()
-
-    def _bear(self) -> None:
-        while self.orders:
-            self._next_pid += 1
-            self.roster.spawned(self.orders.pop(0), self._next_pid, self.now)
-
-    @property
-    def molds(self) -> list[int]:
-        """Pids of those that boot or can fork, by age."""
-        return [w.pid for w in self.workers(Phase.BOOTING, Phase.READY) if w.is_mold]
-
-    @property
-    def mold(self) -> int:
-        (pid,) = self.molds
-        return pid
+from tests.support.foundry import Foundry
+from tests.support.roster_world import only, spawns
 
 
 def serving(workers: int = 2, **terms: float) -> Foundry:
@@ -144,6 +117,23 @@ class TestReload:
             foundry.ready(new)
         did = foundry.crash(new)
         assert only(did, Refuse) == [Refuse("app", 2, "its mold was killed by SIGSEGV", "")]
+
+    def test_recycling_goes_on_after_a_refused_one_while_the_mold_is_that_of_before(self) -> None:
+        foundry = serving()
+        foundry.reload()
+        foundry.fail(foundry.molds[-1])
+        tired, other = foundry.pids(Phase.READY)[1:]
+        foundry.roster.tired(tired, "it has served enough")
+        assert spawns(foundry.settle()) == [(0, 1)]
+        foundry.ready(foundry.booting)
+        foundry.crash(foundry.mold)
+        foundry.ready(foundry.mold)
+        foundry.roster.tired(other, "it has served enough")
+        assert [type(action) for action in foundry.settle()] == [Suspend], "this mold holds what was refused"
+        foundry.reload()
+        foundry.ready(foundry.molds[-1])
+        foundry.ready(foundry.workers(Phase.BOOTING)[0].pid)
+        assert not foundry.roster.pools["app"].suspended
 
     def test_a_first_worker_that_fails_refuses_it_and_ends_the_new_mold(self) -> None:
         foundry = serving()

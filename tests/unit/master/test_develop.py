@@ -1,28 +1,26 @@
-"""What the plan does differently for a developer, on a clock of the test's own; what it says; and the terminal."""
+"""What the plan does differently for a developer, on a clock of the test's own, and what it says."""
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
-import pty
-import termios
 from collections.abc import Iterator
 from typing import cast
 from unittest.mock import MagicMock
 
 import pytest
 
-from palfrey.master.actions import Halt, Hold, Kill, Quit, Resume, Retire, Spawn
+from palfrey.master.actions import Halt, Hold, Kill, Quit, Refuse, Resume, Retire, Spawn, TryAgain
 from palfrey.master.bulletin import Bulletin
 from palfrey.master.develop import DevelopersVoice
 from palfrey.master.orders import ECHO, Orders
 from palfrey.master.overdue import IMPATIENCE, QUIT_GRACE
 from palfrey.master.records import Phase, Setback
+from palfrey.master.rehearsal import is_in_the_way
 from palfrey.master.roster import Roster
 from palfrey.master.signals import SIGNALS, Command
 from palfrey.master.spawn import Child
 from palfrey.observe.logging import LogSetup
-from palfrey.system.terminal import Terminal
 from tests.support.inprocess import Records, logged
 from tests.support.roster_world import World, only, serving, spawns
 
@@ -106,6 +104,76 @@ class TestBrokenCode:
     def test_the_failure_is_for_the_log_at_a_first_start_already(self) -> None:
         world = starting()
         assert world.roster.failed(world.booting, "the import failed", "Traceback", world.now) is not None
+
+
+class TestSomethingTaken:
+    REASON = f"importing 'main' failed: OSError: [Errno {errno.EADDRINUSE}] Address already in use"
+
+    def test_the_old_worker_quits_and_the_new_code_is_tried_again_alone(self) -> None:
+        world = developing()
+        (old,) = world.pids()
+        world.reload(develop=True)
+        did = world.fail(world.booting, self.REASON)
+        assert only(did, Quit) == [Quit(old, "may have what the new code needs")]
+        assert spawns(did) == [], "not before it is gone"
+        assert not any(isinstance(action, Refuse) for action in did)
+        world.exit(old)
+        did = world.settle()
+        assert [action for action in did if isinstance(action, TryAgain | Spawn)] == [
+            TryAgain("app", 2, self.REASON),
+            Spawn("app", 0, 2),
+        ]
+        world.ready(world.booting)
+        assert world.seats(Phase.READY) == [(0, 2)]
+
+    def test_once(self) -> None:
+        world = developing()
+        world.reload(develop=True)
+        world.fail(world.booting, self.REASON)
+        world.obey()
+        did = world.fail(world.booting, self.REASON)
+        assert Refuse("app", 2, self.REASON, "Traceback") in did
+        assert spawns(did + world.wait(3600.0)) == [], "nothing else lies on disk"
+        assert spawns(world.reload(develop=True)) == [(0, 3)]
+
+    def test_files_that_change_meanwhile(self) -> None:
+        world = developing()
+        world.reload(develop=True)
+        world.fail(world.booting, self.REASON)
+        assert spawns(world.reload(develop=True)) == [(0, 3)]
+
+    @pytest.mark.parametrize(
+        ("reason", "detail", "taken"),
+        [
+            ("lifespan startup failed", f"BlockingIOError: [Errno {errno.EAGAIN}] ...", True),
+            ("sqlite3.OperationalError: database is locked", "", True),
+            ("IO Error: Could not set lock on file", "", True),
+            ("SyntaxError: invalid syntax", "  File 'main.py', line 98", False),
+            ("OSError: [Errno 2] No such file or directory", "", False),
+        ],
+    )
+    def test_what_counts(self, reason: str, detail: str, taken: bool) -> None:
+        world = developing()
+        world.reload(develop=True)
+        world.roster.failed(world.booting, reason, detail, world.now)
+        assert is_in_the_way(world.roster.pools["app"]) is taken
+
+    def test_not_for_an_operator(self) -> None:
+        world = serving(1)
+        world.reload()
+        assert any(isinstance(action, Refuse) for action in world.fail(world.booting, self.REASON))
+
+
+def test_a_first_boot_makes_way_for_changed_files() -> None:
+    world = starting()
+    first = world.booting
+    did = world.reload(develop=True)
+    assert only(did, Quit) == [Quit(first, "makes way for a newer reload")]
+    assert spawns(did) == [(0, 2)]
+    world.exit(first)
+    world.settle()
+    world.fail(world.booting)
+    assert spawns(world.wait(3600.0)) == [], "the same files are not tried again"
 
 
 class TestTheEnd:
@@ -196,24 +264,3 @@ class TestVoice:
         assert records.errors == [
             "Cannot serve: importing 'main' failed\nTraceback\nWaiting for files to change; connections wait, too"
         ]
-
-
-class TestTerminal:
-    def test_what_is_none(self) -> None:
-        with open(os.devnull) as null:
-            assert Terminal.of(null.fileno()) is None
-
-    def test_it_is_there_until_it_is_hung_up(self) -> None:
-        ours, theirs = pty.openpty()
-        try:
-            terminal = Terminal.of(theirs)
-            assert terminal is not None
-            assert not terminal.is_gone()
-            before = termios.tcgetattr(theirs)
-            terminal.restore()  # not ours to restore: we are not in its foreground
-            assert termios.tcgetattr(theirs) == before
-            os.close(ours)
-            assert terminal.is_gone()
-            terminal.restore()
-        finally:
-            os.close(theirs)

@@ -79,6 +79,17 @@ def test_a_refused_one_leaves_nothing(generations: Generations, tmp_path: Path) 
     assert generations.current is first
     assert is_open(first) == [True]
     assert not new.exists()
+    assert second.parting, "a canary that was ready by then empties the queue"
+    assert not first.parting
+
+
+def test_a_withdrawn_one_is_a_refused_one(generations: Generations, tmp_path: Path) -> None:
+    new = tmp_path / "new.sock"
+    generations.first(resolved())
+    generations.withdraw()
+    generations.propose(resolved(bind=["127.0.0.1:0", f"unix:{new}"]))
+    generations.withdraw()
+    assert not new.exists()
 
 
 def test_a_superseded_one_leaves_nothing_either(generations: Generations, tmp_path: Path) -> None:

@@ -161,13 +161,23 @@ class TestReload:
         assert world.exit(world.booting, sig=11).expected
         assert not world.exit(world.pids()[0], sig=11).expected
 
-    def test_a_canary_that_hangs(self) -> None:
+    def test_a_canary_that_hangs_is_refused_once_it_has_written_its_stacks(self) -> None:
         world = serving(1, boot_timeout=10, timeout=0)
         world.reload()
         canary = world.booting
         reason = "did not become ready within 10 s"
-        assert world.wait(10) == [Abort(canary, reason), Refuse("app", 2, f"its first worker {reason}", "")]
-        assert world.wait(2) == [Kill(canary, "did not answer SIGABRT either")]
+        assert world.wait(10) == [Abort(canary, reason)]
+        assert world.exit(canary, sig=6).expected
+        assert world.settle() == [Refuse("app", 2, f"its first worker {reason}", "")]
+
+    def test_or_when_it_has_had_its_time_for_that(self) -> None:
+        world = serving(1, boot_timeout=10, timeout=0)
+        world.reload()
+        canary = world.booting
+        world.wait(10)
+        kill, refusal = world.wait(2)
+        assert kill == Kill(canary, "did not answer SIGABRT either")
+        assert isinstance(refusal, Refuse)
         world.exit(canary, sig=9)
         assert world.settle() == []
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from palfrey.master.actions import Retire, Spawn
+from palfrey.master.actions import Announce, Retire, Spawn
 from palfrey.master.records import Phase
 from tests.support.roster_world import World
 
@@ -35,6 +35,10 @@ class Lifecycles(RuleBasedStateMachine):
         def watched(action: object) -> None:
             if isinstance(action, Retire) and not roster.ending:
                 self._check_retirement(action)
+            if isinstance(action, Spawn):
+                self._check_spawn(action)
+            if isinstance(action, Announce):
+                self._check_announcement(action)
             act(checked, action)  # type: ignore[arg-type]
 
         self.world._act = watched  # type: ignore[method-assign, assignment]
@@ -50,6 +54,24 @@ class Lifecycles(RuleBasedStateMachine):
         ]
         unadopted = worker.generation > pool.generation
         assert others or worker.slot >= pool.target or unadopted, "the last of its slot"
+
+    def _check_spawn(self, action: Spawn) -> None:
+        pool = self.world.roster.pools["app"]
+        serving = {worker.slot for worker in self.world.workers(Phase.READY) if worker.generation <= pool.generation}
+        tried = pool.candidate is not None and pool.candidate.generation == action.generation
+        assert not (pool.suspended and action.slot in serving) or tried, "what was refused replaces what serves"
+
+    def _check_announcement(self, action: Announce) -> None:
+        pool, seats = self.world.roster.pools["app"], self.world.seats(Phase.READY)
+        slots: dict[int, int] = {}
+        for slot, generation in seats:
+            if slot < pool.target and generation <= pool.generation:
+                slots[slot] = max(generation, slots.get(slot, 0))
+        wanted = list(slots.values())
+        assert action.target == pool.target
+        assert action.ready == wanted.count(pool.generation)
+        assert action.older == len(wanted) - action.ready
+        assert (action.ready < action.target) == bool(action.cause)
 
     def pick(self, data: st.DataObject, *phases: Phase) -> int:
         return data.draw(st.sampled_from(self.world.pids(*phases)))
@@ -100,6 +122,12 @@ class Lifecycles(RuleBasedStateMachine):
         self.world.roster.reload("app", self.world.generation, terms)
         self._settle()
 
+    @precondition(lambda self: not self.world.roster.ending)
+    @rule()
+    def refused_before_it_came_to_a_canary(self) -> None:
+        self.world.roster.refused("app", "a slip")
+        self._settle()
+
     @rule(by=st.sampled_from([-2, -1, 1, 2]))
     def scale(self, by: int) -> None:
         if self.world.roster.pools["app"].target + by <= 8:
@@ -128,7 +156,7 @@ class Lifecycles(RuleBasedStateMachine):
     def a_candidate_has_its_canary(self) -> None:
         roster = self.world.roster
         candidate = roster.pools["app"].candidate
-        if candidate is not None and not roster.ending:
+        if candidate is not None and candidate.failure is None and not roster.ending:
             canaries = [w for w in self.world.workers(Phase.BOOTING) if w.generation == candidate.generation]
             assert [w.slot for w in canaries] == [0]
 

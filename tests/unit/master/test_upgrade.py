@@ -16,6 +16,7 @@ from palfrey.config.sources import from_arguments
 from palfrey.master import upgrade
 from palfrey.master.announce import Voice
 from palfrey.master.desk import POOL, Desk
+from palfrey.master.launch import hand_on_systemd
 from palfrey.master.signals import SIGNALS
 from palfrey.master.succession import Predecessor, Stage
 from palfrey.observe.logging import configure
@@ -105,7 +106,7 @@ def test_what_systemd_addressed_to_one_pid_is_readdressed() -> None:
             "WATCHDOG_PID": "1",
             "WATCHDOG_USEC": "5",
         }
-        upgrade._hand_on_systemd(given, [reader])
+        hand_on_systemd(given, [reader])
         assert os.get_inheritable(reader)
         assert not os.get_inheritable(writer)
     finally:
@@ -124,5 +125,5 @@ def test_what_systemd_addressed_to_one_pid_is_readdressed() -> None:
 @pytest.mark.parametrize("fds", [[], [1 << 20]])
 def test_sockets_of_systemds_that_are_not_there_are_not_promised(fds: list[int]) -> None:
     given = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web", "NOTIFY_SOCKET": "/run/x"}
-    upgrade._hand_on_systemd(given, fds)
+    hand_on_systemd(given, fds)
     assert given == {"NOTIFY_SOCKET": "/run/x"}

@@ -336,6 +336,14 @@ def test_nobody_listens() -> None:
     assert len(result.failures) == min(result.failed, 200)
 
 
+def test_the_end_of_the_service_ends_the_run() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    result = asyncio.run(LoadClient(Options(port=port, until_refused=True, **{**QUICK, "requests": None})).run())
+    assert result.clean
+    assert 1 <= result.count(Outcome.NOBODY) == result.issued <= QUICK["clients"]
+
+
 def test_stop_finishes_what_is_in_flight() -> None:
     async def run() -> Result:
         async with Server().running() as server:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from palfrey.system import tcp
-from palfrey.system.tcp import outflow
+from palfrey.system.tcp import has_unread, outflow
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
 
@@ -68,3 +68,16 @@ def test_unknown_where_the_kernel_says_less_or_the_system_is_another(monkeypatch
     monkeypatch.setattr(tcp.sys, "platform", "darwin")
     with pair() as (ours, _):
         assert outflow(ours) is None
+
+
+def test_what_has_come_and_was_not_read():
+    with pair() as (ours, theirs):
+        assert not has_unread(ours)
+        theirs.sendall(b"x")
+        assert has_unread(ours)
+        ours.recv(1)
+        assert not has_unread(ours)
+        theirs.close()
+        assert has_unread(ours)
+        ours.close()
+        assert not has_unread(ours)

@@ -111,7 +111,7 @@ def test_the_largest_identity_and_count_fit_a_row(listener, monkeypatch):
     assert gate.room(COUNT - 1) > 0
 
 
-def test_who_does_not_even_look_is_passed_over_until_it_does(listener):
+def test_who_does_not_even_look_is_passed_over(listener):
     board = Scoreboard(4)
     gate, blocked, awake = gates(board, listener, 5, 1, 3)
     assert gate.room(5) == 0
@@ -119,11 +119,28 @@ def test_who_does_not_even_look_is_passed_over_until_it_does(listener):
     gate.doubt()
     assert gate.room(5) == 0  # the one that is awake has fewer, too
     awake.show(6)
-    assert gate.room(5) == 1
-    blocked.show(0)
-    assert gate.room(5) == 1
-    blocked.room(0 + 1)
     assert gate.room(5) == 0
+    gate.note()
+    gate.doubt()
+    assert gate.room(5) == 1
+    blocked.room(1)
+    assert gate.room(5) == 0
+
+
+def test_a_sleeper_is_passed_over_twice_as_often_each_time(listener):
+    gate, blocked = gates(Scoreboard(4), listener, 5, 1)
+    waited = []
+    for turn in range(32):
+        if not gate.room(5):
+            waited.append(turn)
+            gate.note()
+            gate.doubt()
+    assert waited == [0, 2, 5, 10, 19]
+    blocked.room(1)
+    assert gate.room(5) == 0
+    gate.note()
+    gate.doubt()
+    assert [gate.room(5) for _ in range(2)] == [1, 0]
 
 
 def test_who_looks_in_time_is_not_doubted(listener):
