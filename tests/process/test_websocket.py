@@ -1,0 +1,168 @@
+"""WebSockets as a service has them: the `websockets` package's client against the command, plain and over TLS.
+
+What the engine does with frames is in tests/unit/protocols/websocket; ends of a worker are in test_websocket_ends.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection
+
+from tests.process.conftest import Start
+from tests.process.test_tls import OLD, put, trusting
+from tests.support.processes import PATIENCE, Server
+from tests.support.wsclient import APP, closing, connected
+
+Connect = Callable[..., ClientConnection]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "main.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.fixture(params=["plain", "tls"])
+def secure(request: pytest.FixtureRequest) -> ssl.SSLContext | None:
+    return trusting() if request.param == "tls" else None
+
+
+@pytest.fixture
+def server(serve: Start, site: Path, secure: ssl.SSLContext | None) -> Server:
+    return serve(*(put(site, OLD) if secure else ()), workers=1)
+
+
+@pytest.fixture
+def connect(server: Server, secure: ssl.SSLContext | None) -> Connect:
+    def begin(path: str = "/", **more: Any) -> ClientConnection:
+        return connected(server.port, path, secure, **more)
+
+    return begin
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+def test_messages_of_every_size_and_kind(connect: Connect, compression: str | None) -> None:
+    with connect(compression=compression, max_size=None) as client:
+        extensions = [extension.name for extension in client.protocol.extensions]
+        assert extensions == (["permessage-deflate"] if compression else [])
+        for size in (0, 1, 125, 126, 65535, 65536, 1 << 20):
+            text = "añ→𝄞"[:4] * (size // 4) + "x" * (size % 4)
+            client.send(text)
+            assert client.recv(timeout=PATIENCE) == text
+            data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+            client.send(data)
+            assert client.recv(timeout=PATIENCE) == data
+
+
+def test_fragments_with_a_ping_between_them(connect: Connect) -> None:
+    def parts() -> Any:
+        yield "one "
+        pongs.append(client.ping(b"between"))
+        yield "two "
+        yield "three"
+
+    pongs: list[Any] = []
+    with connect() as client:
+        client.send(parts())
+        assert client.recv(timeout=PATIENCE) == "one two three"
+        assert pongs[0].wait(PATIENCE)
+
+
+def test_many_messages_come_in_order(connect: Connect) -> None:
+    with connect(max_queue=None) as client:
+        for number in range(2000):
+            client.send(f"message {number}")
+        assert [client.recv(timeout=PATIENCE) for _ in range(2000)] == [f"message {number}" for number in range(2000)]
+
+
+def test_what_the_application_sees_of_the_handshake(connect: Connect, secure: ssl.SSLContext | None) -> None:
+    origin, subprotocols = "https://example.org", ["chat.v1", "chat.v2"]
+    more = {"origin": origin, "subprotocols": subprotocols, "additional_headers": {"Cookie": "a=b"}}
+    with connect("/scope?q=1", **more) as client:
+        scope = json.loads(client.recv(timeout=PATIENCE))
+        assert client.subprotocol == "chat.v2"
+        assert client.response is not None
+        assert re.fullmatch(r"\d+ 1 1", client.response.headers["x-worker"])
+        assert client.response.headers["server"] == "palfrey"
+    assert (scope["type"], scope["scheme"], scope["path"]) == ("websocket", "wss" if secure else "ws", "/scope")
+    assert (scope["query_string"], scope["http_version"], scope["subprotocols"]) == ("q=1", "1.1", subprotocols)
+    assert (scope["headers"]["origin"], scope["headers"]["cookie"]) == (origin, "a=b")
+
+
+def test_the_client_closes(connect: Connect, server: Server) -> None:
+    with connect() as client:
+        client.close(4321, "enough")
+        assert (client.close_code, client.close_reason) == (4321, "enough")
+    server.wait_for("disconnect 4321 'enough'")
+
+
+def test_the_application_closes(connect: Connect, server: Server) -> None:
+    with connect() as client:
+        client.send("close")
+        assert closing(client) == (3001, "as you say")
+    server.wait_for("over")
+
+
+@pytest.mark.parametrize(("path", "code", "said"), [("/raises", 1011, "the database is gone"), ("/returns", 1000, "")])
+def test_an_application_that_ends_first(connect: Connect, server: Server, path: str, code: int, said: str) -> None:
+    with connect(path) as client:
+        assert closing(client) == (code, "")
+    if said:
+        server.wait_for(rf'Exception in ASGI application, answering "GET {path}"')
+        server.wait_for(said)
+    with connect() as client:
+        client.send("it serves on")
+        assert client.recv(timeout=PATIENCE) == "it serves on"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [("/forbidden", 403, b""), ("/denied", 401, b"who are you?"), ("/unready", 500, b"Internal Server Error")],
+)
+def test_refusals(connect: Connect, server: Server, path: str, status: int, body: bytes) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(path)
+    response = refused.value.response
+    assert (response.status_code, response.body) == (status, body)
+    assert response.headers.get("x-why") == ("no ticket" if path == "/denied" else None)
+    server.wait_for(f'"GET {path} HTTP/1.1" {status} ')
+
+
+class TestSettings:
+    def test_without_websockets_the_request_is_a_plain_one(self, serve: Start) -> None:
+        server = serve("--ws", "none", workers=1)
+        with pytest.raises(InvalidStatus) as refused:
+            connected(server.port)
+        assert refused.value.response.status_code == 200
+
+    def test_compression_is_declined(self, serve: Start) -> None:
+        server = serve("--ws-per-message-deflate", "false", workers=1)
+        with connected(server.port) as client:
+            assert client.protocol.extensions == []
+            client.send("a" * 1000)
+            assert client.recv(timeout=PATIENCE) == "a" * 1000
+
+    def test_a_message_that_is_too_long(self, serve: Start) -> None:
+        server = serve("--ws-max-size", "1000", workers=1)
+        with connected(server.port) as client:
+            client.send("a" * 1000)
+            assert client.recv(timeout=PATIENCE) == "a" * 1000
+            client.send("a" * 1001)
+            assert closing(client)[0] == 1009
+        server.wait_for(r"disconnect 1009")
+
+    def test_one_too_many_is_told_to_come_back(self, serve: Start) -> None:
+        server = serve("--limit-concurrency", "2", workers=1)
+        with connected(server.port), connected(server.port):
+            with pytest.raises(InvalidStatus) as refused:
+                connected(server.port)
+            assert refused.value.response.status_code == 503
+            assert refused.value.response.headers["retry-after"] == "1"
