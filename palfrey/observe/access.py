@@ -1,10 +1,10 @@
-"""The access log: one line for each finished request, well under a microsecond.
+"""The access log: one line for each finished request, well under a microsecond, and for each WebSocket that is over.
 
 How it works. The HTTP code asks `access.enabled` once a connection and calls `access.log(facts, ended)` once a
-request. That makes the line (palfrey/observe/formats.py), appends it to a list and, when the list was empty, asks
-the event loop, by the `call_later` it was given, to have the whole list written in one go some milliseconds
-later. `flush()` and `detach()` write what is in the list, so that rotation and exit lose nothing. Without a
-`call_later` each line is written at once.
+request; a WebSocket's engine calls `access.log_websocket`. That makes the line (palfrey/observe/formats.py), appends
+it to a list and, when the list was empty, asks the event loop, by the `call_later` it was given, to have the whole
+list written in one go some milliseconds later. `flush()` and `detach()` write what is in the list, so that rotation
+and exit lose nothing. Without a `call_later` each line is written at once.
 
 Those who gave "palfrey.access" a handler get ordinary LogRecords instead, which cost ten times as much; those who gave
 it only filters have them asked, with such a record, before a line is written as ever.
@@ -15,8 +15,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
-from palfrey.observe.facts import AccessFacts, Line, client_text, duration, escape, escape_text
+from palfrey.observe.facts import (
+    AccessFacts,
+    Counts,
+    Line,
+    WebSocketFacts,
+    WebSocketLine,
+    client_text,
+    duration,
+    escape,
+    escape_text,
+)
 from palfrey.observe.sink import CallLater, Sink
 
 __all__ = ["AccessFacts", "AccessLog", "make_record"]
@@ -25,19 +36,22 @@ BATCH_DELAY = 0.005
 """Seconds that a line may wait for others: one write then serves them all."""
 
 Log = Callable[[AccessFacts, float], None]
+LogWebSocket = Callable[[WebSocketFacts, float], None]
+Facts = TypeVar("Facts", bound=AccessFacts)
 
 
 class AccessLog:
     """What the HTTP code holds. Made by `off()`, `to_sink()` or `to_logger()`.
 
-    `log(facts, ended)` notes one finished request; it never raises and never blocks. Callers read `enabled` once
-    and leave the call out where it is false.
+    `log(facts, ended)` notes one finished request, `log_websocket(facts, ended)` one WebSocket; they never raise and
+    never block. Callers read `enabled` once and leave the call out where it is false.
     """
 
-    __slots__ = ("_call_later", "_lines", "_sink", "enabled", "failures", "log")
+    __slots__ = ("_call_later", "_lines", "_sink", "enabled", "failures", "log", "log_websocket")
 
     log: Log
     """An attribute, not a method: a closure costs one call less for each request."""
+    log_websocket: LogWebSocket
 
     def __init__(self, *, enabled: bool, sink: Sink | None = None) -> None:
         self.enabled = enabled
@@ -46,7 +60,7 @@ class AccessLog:
         self._sink = sink
         self._lines: list[str] = []
         self._call_later: CallLater | None = None
-        self.log = _ignore
+        self.log = self.log_websocket = _ignore
 
     @classmethod
     def off(cls) -> AccessLog:
@@ -54,27 +68,33 @@ class AccessLog:
         return cls(enabled=False)
 
     @classmethod
-    def to_sink(cls, sink: Sink, line: Line, logger: logging.Logger | None = None) -> AccessLog:
+    def to_sink(
+        cls,
+        sink: Sink,
+        line: Line,
+        logger: logging.Logger | None = None,
+        websocket_line: WebSocketLine | None = None,
+    ) -> AccessLog:
         """Lines made by `line`, written to `sink` in batches. The sink stays its owner's to close.
 
         With `logger` a line is written only if the logger's filters pass its record.
         """
         access = cls(enabled=True, sink=sink)
-        access.log = access._batching(line) if logger is None else access._filtering(logger, access._batching(line))
+        access.log = access._batching(line)
+        access.log_websocket = access._batching(websocket_line or line)
+        if logger is not None:
+            access.log = access._filtering(logger, access.log)
+            access.log_websocket = access._filtering(logger, access.log_websocket)
         return access
 
     @classmethod
-    def to_logger(cls, logger: logging.Logger, line: Line | None = None) -> AccessLog:
+    def to_logger(
+        cls, logger: logging.Logger, line: Line | None = None, websocket_line: WebSocketLine | None = None
+    ) -> AccessLog:
         """Ordinary records for the logger's handlers: see `make_record`."""
         access = cls(enabled=logger.isEnabledFor(logging.INFO))
-
-        def log(facts: AccessFacts, ended: float) -> None:
-            try:
-                logger.handle(make_record(logger, facts, ended, line))
-            except Exception:
-                access.failures += 1
-
-        access.log = log
+        access.log = access._handling(logger, line)
+        access.log_websocket = access._handling(logger, websocket_line or line)
         return access
 
     def attach(self, call_later: CallLater) -> None:
@@ -100,11 +120,22 @@ class AccessLog:
             lines.clear()
             self._sink.write(data.encode("utf-8", "backslashreplace"))
 
-    def _batching(self, line: Line) -> Log:
+    def _handling(
+        self, logger: logging.Logger, line: Callable[[Facts, float], str] | None
+    ) -> Callable[[Facts, float], None]:
+        def log(facts: Facts, ended: float) -> None:
+            try:
+                logger.handle(make_record(logger, facts, ended, line))
+            except Exception:
+                self.failures += 1
+
+        return log
+
+    def _batching(self, line: Callable[[Facts, float], str]) -> Callable[[Facts, float], None]:
         lines = self._lines
         append = lines.append
 
-        def log(facts: AccessFacts, ended: float) -> None:
+        def log(facts: Facts, ended: float) -> None:
             try:
                 append(line(facts, ended))
                 if len(lines) == 1:
@@ -114,8 +145,10 @@ class AccessLog:
 
         return log
 
-    def _filtering(self, logger: logging.Logger, write: Log) -> Log:
-        def log(facts: AccessFacts, ended: float) -> None:
+    def _filtering(
+        self, logger: logging.Logger, write: Callable[[Facts, float], None]
+    ) -> Callable[[Facts, float], None]:
+        def log(facts: Facts, ended: float) -> None:
             try:
                 wanted = logger.filter(make_record(logger, facts, ended))
             except Exception:
@@ -137,11 +170,12 @@ class AccessLog:
 
 
 def make_record(
-    logger: logging.Logger, facts: AccessFacts, ended: float, line: Line | None = None
+    logger: logging.Logger, facts: Facts, ended: float, line: Callable[[Facts, float], str] | None = None
 ) -> logging.LogRecord:
     """One request as a LogRecord: uvicorn's arguments (client, method, path, version, status), or the text of `line`.
 
-    Beside these it has attributes: client_addr, method, target, status, body_bytes, duration (seconds) and request_id.
+    Beside these it has attributes: client_addr, method, target, status, body_bytes, duration (seconds) and request_id;
+    for a WebSocket messages_in, messages_out, bytes_in and close_code, which are None for other requests.
     """
     client, method, target = client_text(facts.client), escape_text(facts.method), escape(facts.target)
     args: tuple[object, ...] = (client, method, target, escape_text(facts.http_version), facts.status)
@@ -156,9 +190,17 @@ def make_record(
         "body_bytes": facts.body_bytes,
         "duration": duration(facts, ended),
         "request_id": facts.request_id,
+        **(_counts(facts.counts) if isinstance(facts, WebSocketFacts) else _NO_COUNTS),
     }
     # By hand: logger.info() would walk the stack for a caller that is always this line.
     return logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, args, None, "log", extra)
+
+
+_NO_COUNTS = dict.fromkeys(("messages_in", "messages_out", "bytes_in", "close_code"))
+
+
+def _counts(counts: Counts) -> dict[str, int | None]:
+    return {name: getattr(counts, name) for name in _NO_COUNTS}
 
 
 def _ignore(facts: AccessFacts, ended: float) -> None:

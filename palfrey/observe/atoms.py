@@ -20,6 +20,7 @@ from palfrey.observe.facts import (
     Fields,
     Line,
     Memo,
+    WebSocketFacts,
     duration,
     escape,
     escape_text,
@@ -53,6 +54,15 @@ def _request(facts: AccessFacts, ended: float, fields: Fields) -> str:
     return f"{texts[facts.method]} {escape(facts.target)} HTTP/{texts[facts.http_version]}"
 
 
+def _count(name: str) -> Atom:
+    """One of a WebSocket's `Counts`."""
+
+    def count(facts: AccessFacts, ended: float, fields: Fields) -> str:
+        return str(getattr(facts.counts, name)) if isinstance(facts, WebSocketFacts) else "-"
+
+    return count
+
+
 def _request_field(name: str) -> Atom:
     key = name.lower().encode()
     return lambda facts, ended, fields: values[fields.get(key, b"")] or "-"
@@ -79,8 +89,9 @@ ATOMS: Final[dict[str, Atom]] = {
     "L": lambda facts, ended, fields: f"{duration(facts, ended):.6f}",
     "p": lambda facts, ended, fields: f"<{os.getpid()}>",
     "request_id": lambda facts, ended, fields: facts.request_id or "-",
+    **{name: _count(name) for name in ("messages_in", "messages_out", "bytes_in", "close_code")},
 }
-"""Gunicorn's atoms by name (its documentation of access_log_format), and one of ours."""
+"""Gunicorn's atoms by name (its documentation of access_log_format), and some of ours."""
 
 _CGI_NAMES: Final = {
     "REQUEST_METHOD": "m",

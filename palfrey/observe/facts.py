@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol, TypeVar
 
@@ -57,8 +58,57 @@ class AccessFacts(Protocol):
         """Names in whatever case the application likes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What went over a WebSocket, and how it ended."""
+
+    messages_in: int
+    messages_out: int
+    bytes_in: int
+    """Octets of the messages from the client as they came: without framing, before inflating."""
+    bytes_out: int
+    """The same of those that were sent."""
+    close_code: int
+    """The first one that was given, by either side; 1006 where the connection just ended."""
+
+
+class WebSocketFacts:
+    """A WebSocket that is over: the facts of the request that it began with, and its counts. An AccessFacts.
+
+    A copy, made once for each WebSocket, so that nothing is asked of requests that are none.
+    """
+
+    __slots__ = (
+        "body_bytes",
+        "client",
+        "counts",
+        "http_version",
+        "method",
+        "request_headers",
+        "request_id",
+        "response_headers",
+        "started",
+        "status",
+        "target",
+    )
+
+    def __init__(self, request: AccessFacts, counts: Counts) -> None:
+        self.client = request.client
+        self.method = request.method
+        self.target = request.target
+        self.http_version = request.http_version
+        self.status = request.status
+        self.body_bytes = counts.bytes_out
+        self.started = request.started
+        self.request_id = request.request_id
+        self.request_headers = request.request_headers
+        self.response_headers = request.response_headers
+        self.counts = counts
+
+
 Line = Callable[[AccessFacts, float], str]
 """(facts, when it ended on time.monotonic()) -> the line, without its newline."""
+WebSocketLine = Callable[[WebSocketFacts, float], str]
 _Key = TypeVar("_Key")
 
 SAFE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')

@@ -21,6 +21,8 @@ from palfrey.observe.facts import (
     AccessFacts,
     Line,
     Memo,
+    WebSocketFacts,
+    WebSocketLine,
     client_text,
     duration,
     escape,
@@ -125,6 +127,45 @@ def json_line() -> Line:
         )
 
     return line
+
+
+def websocket_line(text: str, line: Line) -> WebSocketLine:
+    """What the format `text`, whose lines `line` makes, says of a WebSocket that is over: the request that it began
+    with, and behind that what went over it. Lines of atoms have those that the user wants."""
+    return _WITH_COUNTS[text](line) if text in _WITH_COUNTS else line
+
+
+def _with_words(before: str, behind: str) -> Callable[[Line], WebSocketLine]:
+    def make(line: Line) -> WebSocketLine:
+        def longer(facts: WebSocketFacts, ended: float) -> str:
+            counts = facts.counts
+            return (
+                f"{line(facts, ended)}{before}{duration(facts, ended):.3f} s, "
+                f"{counts.messages_in} messages ({counts.bytes_in} bytes) in, "
+                f"{counts.messages_out} ({counts.bytes_out}) out, closed with {counts.close_code}{behind}"
+            )
+
+        return longer
+
+    return make
+
+
+def _with_members(line: Line) -> WebSocketLine:
+    def longer(facts: WebSocketFacts, ended: float) -> str:
+        counts = facts.counts
+        return (
+            f'{line(facts, ended).removesuffix("}")},"messages_in":{counts.messages_in},'
+            f'"messages_out":{counts.messages_out},"bytes_in":{counts.bytes_in},"close_code":{counts.close_code}}}'
+        )
+
+    return longer
+
+
+_WITH_COUNTS: Final[dict[str, Callable[[Line], WebSocketLine]]] = {
+    "uvicorn": _with_words(" - ", ""),
+    "combined": _with_words(' "', '"'),
+    "json": _with_members,
+}
 
 
 def _iso_stamp() -> Callable[[], str]:

@@ -24,7 +24,7 @@ from typing import Any
 from palfrey.errors import ConfigError
 from palfrey.observe.access import AccessLog
 from palfrey.observe.facts import Line
-from palfrey.observe.formats import line_for, uvicorn_line
+from palfrey.observe.formats import line_for, uvicorn_line, websocket_line
 from palfrey.observe.sink import STDERR, STDOUT, CallLater, Sink
 
 TRACE = 5
@@ -241,7 +241,8 @@ def configure(
     Raises ConfigError and then leaves our own logs as they were.
     """
     logging.addLevelName(TRACE, "TRACE")
-    line = line_for(access_log_format) if access_log_format not in (None, "", "uvicorn") else None
+    style = access_log_format or "uvicorn"
+    line = line_for(style) if style != "uvicorn" else None
     sinks: dict[str | int, Sink] = {}
     try:
         error_sink = _open(errorlog, STDERR, "errorlog", owner, sinks)
@@ -260,7 +261,7 @@ def configure(
     colors = _colors(use_colors, access_sink)
 
     def make_access() -> AccessLog:
-        return _access_log(access_sink, line, colors=colors, user=user) if access_log else AccessLog.off()
+        return _access_log(access_sink, style, line, colors=colors, user=user) if access_log else AccessLog.off()
 
     access = make_access()
     formatter = LineFormatter(colors=_colors(use_colors, error_sink), label=process_label)
@@ -289,18 +290,20 @@ def _open(
     return sinks[key]
 
 
-def _access_log(sink: Sink | None, line: Line | None, *, colors: bool, user: bool) -> AccessLog:
-    """Records where the user's handlers would get them; else lines, unless the level is against it."""
+def _access_log(sink: Sink | None, style: str, line: Line | None, *, colors: bool, user: bool) -> AccessLog:
+    """Records where the user's handlers would get them; else lines, unless the level is against it. `line` makes the
+    lines of `style`, and is None for uvicorn's, which records have by their arguments."""
     logger = logging.getLogger(ACCESS)
     in_file = sink is not None and sink.path is not None
     theirs = any(_is_not_access not in handler.filters for handler in _handlers(logger))
     if logger.handlers or (user and not in_file and theirs):
-        return AccessLog.to_logger(logger, line)
+        return AccessLog.to_logger(logger, line, line and websocket_line(style, line))
     # The level that was set for all is for the terminal; one that was set for this logger alone holds for a file, too.
     silenced = logger.level > logging.INFO if in_file else not logger.isEnabledFor(logging.INFO)
     if sink is None or silenced:
         return AccessLog.off()
-    return AccessLog.to_sink(sink, line or uvicorn_line(colors=colors), logger if logger.filters else None)
+    line = line or uvicorn_line(colors=colors)
+    return AccessLog.to_sink(sink, line, logger if logger.filters else None, websocket_line(style, line))
 
 
 def _is_not_access(record: logging.LogRecord) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from palfrey.asgi.proxy import Trusted
     from palfrey.asgi.tls import TlsExtension
     from palfrey.config.settings import Settings
+    from palfrey.observe.facts import WebSocketFacts
     from palfrey.protocols.http1.target import RequestTarget
     from palfrey.types import ASGIApp, Receive, Scope, Send
 
@@ -63,6 +64,9 @@ class AccessLog(Protocol):
 
     def log(self, facts: Exchange, ended: float) -> None:
         """Writes one line; `ended` is time.monotonic()."""
+
+    def log_websocket(self, facts: WebSocketFacts, ended: float) -> None:
+        """The same for a WebSocket that is over."""
 
 
 class Service:

@@ -22,6 +22,7 @@ from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
+from palfrey.observe.facts import Counts, WebSocketFacts
 from palfrey.protocols.service import NEVER
 from palfrey.protocols.websocket.codes import Close, WebSocketError
 from palfrey.protocols.websocket.deflate import Deflater, Inflater, Terms
@@ -107,6 +108,8 @@ class Engine:
         "_stuck",
         "_websocket",
         "_write",
+        "bytes_out",
+        "close_code",
         "deadline",
         "messages_in",
         "messages_out",
@@ -133,7 +136,9 @@ class Engine:
         self._paused = False
         self._drain: asyncio.Future[None] | None = None
         self.writable = True
-        self.messages_in = self.messages_out = 0
+        self.messages_in = self.messages_out = self.bytes_out = 0
+        self.close_code = 0
+        """The first that either side gave."""
         self._heard = False
         """Something has come since the last look."""
         self._pinged_at: float | None = None
@@ -180,14 +185,21 @@ class Engine:
         service = self._service
         if self in service.connections:
             if service.access.enabled:
-                service.access.log(self._exchange, monotonic())
+                service.access.log_websocket(WebSocketFacts(self._exchange, self.counts), monotonic())
             service.forget(self)
+
+    @property
+    def counts(self) -> Counts:
+        """For the access log."""
+        taken, sent = self.messages_in, self.messages_out
+        return Counts(taken, sent, self._reader.octets, self.bytes_out, self.close_code)
 
     def _lose(self) -> None:
         self._tell_gone(Close.ABNORMAL, "")
 
     def _tell_gone(self, code: int, reason: str) -> None:
         """The application is told that nobody listens any more, behind the messages that it has not taken yet."""
+        self.close_code = self.close_code or code
         self._websocket.gone(code, reason)
         self._exchange.disconnect()
 
@@ -247,12 +259,13 @@ class Engine:
         else:
             self._pipe.writelines((header(first, length), payload))
         self.messages_out += 1
-        self._exchange.body_bytes += length
+        self.bytes_out += length
 
     def close(self, code: int, reason: str) -> None:
         if self._phase is FAILING:
             self._dismiss()
         elif self._phase is OPEN:
+            self.close_code = self.close_code or code
             self._write_close(code, reason)
             self._phase = CLOSING
             self.deadline = self._service.clock + CLOSE_TIMEOUT

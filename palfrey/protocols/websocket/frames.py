@@ -66,6 +66,7 @@ class FrameReader:
         "_size",
         "_text",
         "closed",
+        "octets",
     )
 
     def __init__(self, sink: Sink, max_size: int, max_frames: int, inflater: Inflater | None = None) -> None:
@@ -76,6 +77,8 @@ class FrameReader:
         self._inflater = inflater
         self.closed = False
         """A close frame or an error has come: what follows is dropped."""
+        self.octets = 0
+        """Of all data frames' payloads so far, as they came."""
         self._rest = b""
         # The message that is not whole yet:
         self._opcode = CONTINUATION
@@ -118,7 +121,7 @@ class FrameReader:
             if length > CONTROL_LENGTH:
                 start += 2 if length == 126 else 8
                 self._check(first, second, 0)  # what is wrong with it already must not wait for its length
-                if end < start:
+                if end < start - 4:
                     break
                 length = _long_length(data, position, length)
             self._check(first, second, length)
@@ -131,6 +134,7 @@ class FrameReader:
                 if first & 0x0F >= CLOSE:
                     self._control(first & 0x0F, payload)
                 else:
+                    self.octets += length
                     self._data(first, payload)
             elif first & 0x0F >= CLOSE:
                 return start - 6  # short, and soon here
@@ -200,6 +204,7 @@ class FrameReader:
         """More of a payload whose header was read before; where the next frame begins."""
         count = min(self._left, end - position)
         self._left -= count
+        self.octets += count
         part = unmask(data[position : position + count] if count < len(data) else data, self._mask)
         self._mask = rotated(self._mask, count)
         self._add(part, last=self._final and not self._left)
