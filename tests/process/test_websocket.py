@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +136,62 @@ def test_refusals(connect: Connect, server: Server, path: str, status: int, body
     assert (response.status_code, response.body) == (status, body)
     assert response.headers.get("x-why") == ("no ticket" if path == "/denied" else None)
     server.wait_for(f'"GET {path} HTTP/1.1" {status} ')
+
+
+class TestAccessLog:
+    """One line for each, when it is over."""
+
+    def over(self, server: Server, path: str = "/", **more: Any) -> None:
+        with connected(server.port, path, compression=None, **more) as client:
+            for message in ("four", b"seventy" * 10):
+                client.send(message)
+                assert client.recv(timeout=PATIENCE) == message
+            client.ping().wait(PATIENCE)
+            client.close(4000)
+        server.wait_for("over")
+
+    def test_uvicorns_look(self, serve: Start) -> None:
+        server = serve(workers=1)
+        self.over(server, "/a?b")
+        head = r'^INFO: {5}127\.0\.0\.1:\d+ - "GET /a\?b HTTP/1\.1" 101 Switching Protocols - '
+        counts = r"\d+\.\d{3} s, 2 messages \(74 bytes\) in, 2 \(74\) out, closed with 4000$"
+        server.wait_for(head + counts)
+        assert server.output.count("/a?b") == 1
+
+    def test_json_and_who_closed_it(self, serve: Start, site: Path) -> None:
+        server = serve("--access-logfile", "access.log", "--access-logformat", "json", workers=1)
+        self.over(server, user_agent_header="test")
+        with connected(server.port, compression=None) as client:
+            client.send("close")
+            assert closing(client)[0] == 3001
+        server.wait_for("over")
+        with connected(server.port) as client:
+            client.socket.shutdown(socket.SHUT_RDWR)
+        server.wait_for("disconnect 1006")
+        with pytest.raises(InvalidStatus):
+            connected(server.port, "/denied")
+        with connected(server.port) as client:
+            server.signal(signal.SIGTERM)
+            assert closing(client)[0] == 1001
+        server.wait()
+        lines = [json.loads(line) for line in (site / "access.log").read_text().splitlines()]
+        assert [(line["status"], line.get("close_code")) for line in lines] == [
+            *((101, 4000), (101, 3001), (101, 1006), (401, None), (101, 1001))
+        ]
+        names = ("messages_in", "messages_out", "bytes_in", "bytes", "user_agent")
+        assert [lines[0][name] for name in names] == [2, 2, 74, 74, "test"]
+        assert 0 < lines[0]["duration"] < PATIENCE
+        assert [lines[1][name] for name in names[:3]] == [1, 0, 5]
+        assert "messages_in" not in lines[3]
+
+    def test_bytes_are_counted_as_they_went_over_the_line(self, serve: Start) -> None:
+        server = serve("--access-logformat", "%(messages_in)s %(messages_out)s %(bytes_in)s %(B)s", workers=1)
+        with connected(server.port) as client:
+            client.send("a" * 100_000)
+            assert len(client.recv(timeout=PATIENCE)) == 100_000
+        found = server.wait_for(r"^1 1 (\d+) (\d+)$")
+        assert 10 < int(found[1]) < 1000
+        assert 10 < int(found[2]) < 1000
 
 
 class TestSettings:

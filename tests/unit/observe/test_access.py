@@ -14,7 +14,8 @@ import pytest
 from palfrey.observe import access as module
 from palfrey.observe.access import AccessLog
 from palfrey.observe.atoms import compile_format
-from palfrey.observe.formats import uvicorn_line
+from palfrey.observe.facts import Counts, WebSocketFacts
+from palfrey.observe.formats import uvicorn_line, websocket_line
 from palfrey.observe.sink import Sink
 
 
@@ -32,6 +33,12 @@ def facts(**changes: Any) -> Any:
             **changes,
         }
     )
+
+
+def websocket(close_code: int = 1000) -> WebSocketFacts:
+    """One that is over."""
+    request = facts(status=101, request_headers=[], response_headers=[])
+    return WebSocketFacts(request, Counts(1, 2, 3, 4, close_code))
 
 
 class TestAccessLog:
@@ -96,10 +103,41 @@ class TestAccessLog:
         assert access.failures == 1
         assert len(written()) == 1
 
+    def test_websockets_share_the_batch(self, sink: Sink, written: Callable[[], list[str]]) -> None:
+        line = uvicorn_line()
+        access = AccessLog.to_sink(sink, line, websocket_line=websocket_line("uvicorn", line))
+        access.attach(lambda delay, callback: None)
+        access.log(facts(), 0.0)
+        access.log_websocket(websocket(), 0.0)
+        access.log(facts(), 0.0)
+        access.flush()
+        assert [text.endswith("closed with 1000") for text in written()] == [False, True, False]
+
+    def test_a_filter_is_asked_about_websockets_too(self, sink: Sink, written: Callable[[], list[str]]) -> None:
+        logger = logging.Logger("test.filter")
+        logger.addFilter(lambda record: record.close_code != 1000)  # type: ignore[attr-defined]
+        access = AccessLog.to_sink(sink, compile_format("%(close_code)s"), logger)
+        for code in (1000, 1001):
+            access.log_websocket(websocket(code), 0.0)
+        access.log(facts(), 0.0)
+        assert written() == ["1001", "-"]
+
+    def test_records_of_websockets_have_their_counts(self, caplog: pytest.LogCaptureFixture) -> None:
+        logger = logging.getLogger("test.access")
+        with caplog.at_level(logging.INFO, "test.access"):
+            access = AccessLog.to_logger(logger)
+            access.log_websocket(websocket(), 0.0)
+            access.log(facts(), 0.0)
+        names = ("messages_in", "messages_out", "bytes_in", "body_bytes", "close_code")
+        found = [[getattr(record, name) for name in names] for record in caplog.records]
+        assert found == [[1, 2, 3, 4, 1000], [None, None, None, 5, None]]
+        assert caplog.messages[0] == '127.0.0.1:53412 - "GET /path?query HTTP/1.1" 101'
+
     def test_off(self) -> None:
         access = AccessLog.off()
         assert not access.enabled
         access.log(facts(), 0.0)
+        access.log_websocket(websocket(), 0.0)
         access.flush()
 
     def test_records_follow_the_level(self) -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from palfrey.errors import ConfigError
 from palfrey.observe import facts as module
 from palfrey.observe.atoms import ATOMS, compile_format
-from palfrey.observe.facts import MEMO_ENTRIES, MEMO_LENGTH, escape, fields_of, time_stamp
-from palfrey.observe.formats import COMBINED, combined_line, json_line, line_for, uvicorn_line
+from palfrey.observe.facts import MEMO_ENTRIES, MEMO_LENGTH, Counts, WebSocketFacts, escape, fields_of, time_stamp
+from palfrey.observe.formats import COMBINED, combined_line, json_line, line_for, uvicorn_line, websocket_line
 
 
 def facts(**changes: Any) -> Any:
@@ -244,6 +244,40 @@ class TestNamed:
     def test_json_shows_utf8_and_escapes_other_bytes(self) -> None:
         found = json.loads(json_line()(facts(request_headers=[(b"user-agent", "é".encode() + b"\xff")]), 9.0))
         assert found["user_agent"] == "é\\xff"
+
+
+class TestWebSockets:
+    """One that is over has its handshake's line, and what went over it."""
+
+    over = WebSocketFacts(facts(status=101, body_bytes=0), Counts(3, 5, 120, 300, 1001))
+
+    @pytest.mark.parametrize(
+        ("style", "ends"),
+        [
+            (
+                "uvicorn",
+                '1" 101 Switching Protocols - 1.235 s, 3 messages (120 bytes) in, 5 (300) out, closed with 1001',
+            ),
+            ("combined", ' "curl/8" "1.235 s, 3 messages (120 bytes) in, 5 (300) out, closed with 1001"'),
+            ("%(messages_in)s %(messages_out)s %(bytes_in)s %(B)s %(close_code)s %(D)s", "3 5 120 300 1001 1234567"),
+        ],
+    )
+    def test_text(self, style: str, ends: str) -> None:
+        line = websocket_line(style, line_for(style))(self.over, 11.234567)
+        assert line.startswith(line_for(style)(self.over, 11.234567))
+        assert line.endswith(ends)
+
+    def test_json(self) -> None:
+        line = json.loads(websocket_line("json", json_line())(self.over, 11.234567))
+        added = {"messages_in": 3, "messages_out": 5, "bytes_in": 120, "close_code": 1001}
+        assert line == json.loads(json_line()(self.over, 11.234567)) | added | {"time": line["time"]}
+        assert (line["status"], line["bytes"], line["duration"]) == (101, 300, 1.234567)
+
+    def test_atoms_of_other_requests(self) -> None:
+        assert compile_format("%(messages_in)s %(close_code)s")(facts(), 11.0) == "- -"
+
+    def test_a_combined_format_in_atoms_has_what_the_user_wants(self) -> None:
+        assert websocket_line(COMBINED, line_for(COMBINED))(self.over, 11.0).endswith('101 300 "http://a/" "curl/8"')
 
 
 BYTES = st.binary(max_size=60) | st.sampled_from(
