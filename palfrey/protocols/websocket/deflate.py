@@ -80,39 +80,54 @@ def _bits(value: str | None) -> int | None:
     return int(value) if value in ("8", "9", "10", "11", "12", "13", "14", "15") else None
 
 
+MAX_ENDS = 256
+"""Final blocks that a message may have: each makes a new stream and copies what is behind it, so that a frame full of
+them, two bytes each, would cost seconds. Clients have none, or one a flush."""
+
+
 class Inflater:
     """Inflates one connection's messages."""
 
-    __slots__ = ("_bits", "_stream", "_takeover")
+    __slots__ = ("_bits", "_ends", "_stream", "_takeover")
 
     def __init__(self, terms: Terms) -> None:
         self._bits = -terms.their_bits
         self._takeover = terms.their_takeover
         self._stream: zlib._Decompress | None = None
+        self._ends = 0
+        """Final blocks of the message that is not whole yet."""
 
     def feed(self, data: bytes, last: bool, limit: int) -> bytes:
         """A part of a message, inflated; `last` says that the message is complete. No more than `limit` bytes come out:
         whatever would exceed them is never inflated. Raises WebSocketError."""
-        rest, found = data + TAIL if last else data, b""
+        found = self._inflate(data + TAIL if last else data, limit)
+        if last:
+            self._ends = 0
+            if not self._takeover:
+                self._stream = None
+        return found
+
+    def _inflate(self, data: bytes, limit: int) -> bytes:
+        parts: list[bytes] = []
         while True:
-            if self._stream is None:
-                self._stream = zlib.decompressobj(self._bits)
             stream = self._stream
+            if stream is None:
+                stream = self._stream = zlib.decompressobj(self._bits)
             try:
-                found += stream.decompress(rest, limit + 1 - len(found))
+                part = stream.decompress(data, limit + 1)
             except zlib.error as error:
                 raise WebSocketError(Close.BAD_DATA, f"compressed data are damaged: {error}") from None
-            if len(found) > limit or stream.unconsumed_tail:
+            limit -= len(part)
+            if limit < 0 or stream.unconsumed_tail:
                 raise WebSocketError(Close.TOO_BIG, "the message is too big when inflated")
             if not stream.eof:
-                break
+                return b"".join((*parts, part)) if parts else part
             # A final block, which section 7.2.3.4 allows, ends zlib's stream, but not the message.
-            self._stream, rest = None, stream.unused_data
-            if not rest:
-                break
-        if last and not self._takeover:
-            self._stream = None
-        return found
+            self._stream, data = None, stream.unused_data
+            self._ends += 1
+            if self._ends > MAX_ENDS:
+                raise WebSocketError(Close.BAD_DATA, f"a compressed message has more than {MAX_ENDS} final blocks")
+            parts.append(part)
 
 
 class Deflater:

@@ -106,8 +106,9 @@ def read_handshake(version: str, headers: Iterable[Header]) -> Handshake:
         elif name == b"sec-websocket-extensions":
             handshake.offers += _offers(value)
     if versions != [VERSION]:
-        # Section 4.2.2: the versions that are spoken here.
-        raise HandshakeRefused(426, "not WebSocket version 13", ((b"sec-websocket-version", VERSION),))
+        # Section 4.2.2: the version that is spoken here; and RFC 9110 section 15.5.22.
+        spoken = ((b"sec-websocket-version", VERSION), (b"upgrade", b"websocket"), (b"connection", b"Upgrade"))
+        raise HandshakeRefused(426, "not WebSocket version 13", spoken)
     if way.keyed:
         if len(keys) != 1 or not _is_key(keys[0]):
             raise HandshakeRefused(400, "Sec-WebSocket-Key is not 16 bytes of base64")

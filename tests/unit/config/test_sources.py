@@ -195,6 +195,7 @@ def test_every_plain_setting_is_read_from_its_variable(try_: Try, tmp_path: Path
     special |= {"group": str(os.getegid()), "socket_owner": "0", "env_file": "file", "limit_request_line": "99"}
     special |= {"limit_request_field_size": "99", "limit_request_head": "999", "ssl_cert_reqs": "1"}
     special |= {"forwarded_allow_ips": "*", "forwarded_fields": "forwarded", "request_id": "x-id"}
+    special |= {"ws_deflate_window_bits": "9"}
     for row in ROWS.values():
         if not row.env or row.name.startswith("ssl_"):
             continue
