@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.process.test_examples import EXAMPLES, ROOT
 from tests.support.inprocess import looped
@@ -134,8 +135,9 @@ async def test_a_reload_sends_all_of_them_back_in(server: Server, in_the_room: C
         await asyncio.to_thread(server.signal, signal.SIGHUP)
 
         async def until_the_end(client: ClientConnection) -> int | None:
-            async for _ in client:
-                pass
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await client.recv()
             return client.close_code
 
         assert await asyncio.gather(*map(until_the_end, clients)) == [1012] * CLIENTS
