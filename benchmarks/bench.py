@@ -100,13 +100,13 @@ def _measure(options: argparse.Namespace, names: list[str]) -> None:
 
 
 def _measure_idle(run: Run, wanted: list[str]) -> None:
-    print("\nmemory of an idle keep-alive connection")
+    print("\nmemory of an idle keep-alive connection, or WebSocket")
     idle_memory.allow_files(2 * idle_memory.CONNECTIONS)
     for name in (name for name in idle_memory.SERVERS if name in wanted):
-        for kind in ("plain", "tls"):
-            grown = idle_memory.measure(name, idle_memory.CONNECTIONS, kind == "tls") / idle_memory.CONNECTIONS
+        for kind in idle_memory.KINDS:
+            grown = idle_memory.measure(name, idle_memory.CONNECTIONS, kind) / idle_memory.CONNECTIONS
             run.idle.setdefault(name, {})[kind] = round(grown, 1)
-            print(f"{name:13} {kind:5} {grown / 1024:6.2f} KB", flush=True)
+            print(f"{name:13} {kind:9} {grown / 1024:6.2f} KB", flush=True)
 
 
 def _introduce(run: Run, plan: Plan) -> None:

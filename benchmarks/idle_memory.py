@@ -1,10 +1,10 @@
-"""What an idle keep-alive connection costs a server in memory.
+"""What an idle keep-alive connection or WebSocket costs a server in memory.
 
-    python -m benchmarks.idle_memory [palfrey uvicorn granian gunicorn] [--connections 3500] [--tls]
+    python -m benchmarks.idle_memory [palfrey uvicorn granian gunicorn] [--connections 3500] [--kind websocket]
 
 Each server is started with one worker, warmed up, and asked once over each of so many connections, which then stay
-open. The figure is by how much the resident memory of its processes has grown, a connection. What the kernel holds for
-the sockets is not in it, and is the same for all.
+open; over a WebSocket, without compression, one message is echoed once. The figure is by how much the resident memory
+of its processes has grown, a connection. What the kernel holds for the sockets is not in it, and is the same for all.
 """
 
 from __future__ import annotations
@@ -21,11 +21,19 @@ import time
 from pathlib import Path
 
 import psutil
+from websockets.frames import Frame, Opcode
 
 from benchmarks.running import certificates
 from benchmarks.servers import APPS, free_port
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: idle\r\nAccept: */*\r\n\r\n"
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+HELLO = b"Hello, world!"
+PLAIN, TLS, WEBSOCKET = "plain", "tls", "websocket"
+KINDS = (PLAIN, TLS, WEBSOCKET)
 CONNECTIONS = 3500
 STAY = 300
 """Seconds of keep-alive: longer than the measurement."""
@@ -36,19 +44,19 @@ _QUIET = "--no-access-log --log-level warning"
 
 SERVERS: dict[str, tuple[str, str]] = {
     "palfrey": (
-        f"palfrey hello:app --port {{port}} --timeout-keep-alive {STAY} {_QUIET}",
+        f"palfrey {{app}} --port {{port}} --timeout-keep-alive {STAY} {_QUIET}",
         "--ssl-certfile {} --ssl-keyfile {}",
     ),
     "uvicorn": (
-        f"uvicorn hello:app --port {{port}} --timeout-keep-alive {STAY} {_QUIET}",
+        f"uvicorn {{app}} --port {{port}} --ws websockets-sansio --timeout-keep-alive {STAY} {_QUIET}",
         "--ssl-certfile {} --ssl-keyfile {}",
     ),
     "granian": (  # which answers no more than 1024 connections at a time otherwise
-        "granian hello:app --interface asgi --http 1 --port {port} --backlog 16384 --backpressure 16384",
+        "granian {app} --interface asgi --http 1 --port {port} --backlog 16384 --backpressure 16384",
         "--ssl-certificate {} --ssl-keyfile {}",
     ),
     "gunicorn": (
-        f"gunicorn hello:app -k asgi -b 127.0.0.1:{{port}} --keep-alive {STAY}",
+        f"gunicorn {{app}} -k asgi -b 127.0.0.1:{{port}} --keep-alive {STAY}",
         "--certfile {} --keyfile {}",
     ),
 }
@@ -59,13 +67,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("servers", nargs="*", help=f"of: {', '.join(SERVERS)} (default: palfrey uvicorn)")
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
-    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--kind", choices=KINDS, default=PLAIN)
     options = parser.parse_args()
     allow_files(2 * options.connections)
     for name in options.servers or ("palfrey", "uvicorn"):
         if name not in SERVERS:
             parser.error(f"no such server: {name}")
-        grown = measure(name, options.connections, options.tls)
+        grown = measure(name, options.connections, options.kind)
         print(f"{name:10} {grown / options.connections / 1024:6.2f} KB a connection", flush=True)
 
 
@@ -76,13 +84,13 @@ def allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
 
 
-def measure(name: str, connections: int, tls: bool) -> int:
-    """Bytes by which the server has grown with so many idle connections."""
+def measure(name: str, connections: int, kind: str) -> int:
+    """Bytes by which the server has grown with so many idle connections of one of `KINDS`."""
     port = free_port()
     command, for_tls = SERVERS[name]
     with tempfile.TemporaryDirectory() as folder:
-        words = command.format(port=port).split()
-        if tls:
+        words = command.format(port=port, app="websocket:echo" if kind == WEBSOCKET else "hello:app").split()
+        if kind == TLS:
             words += for_tls.format(*certificates(Path(folder))).split()
         process = subprocess.Popen(
             [sys.executable, "-m", *words],
@@ -91,18 +99,18 @@ def measure(name: str, connections: int, tls: bool) -> int:
             stdout=subprocess.DEVNULL,
         )
         try:
-            return _measure(process, port, connections, tls)
+            return _measure(process, port, connections, kind)
         finally:
             process.terminate()
             process.wait(20)
 
 
-def _measure(process: subprocess.Popen[bytes], port: int, connections: int, tls: bool) -> int:
+def _measure(process: subprocess.Popen[bytes], port: int, connections: int, kind: str) -> int:
     _wait_for(port)
-    for sock in _open(port, WARM_UP, tls):
+    for sock in _open(port, WARM_UP, kind):
         sock.close()
     before = _settled(process)
-    clients = _open(port, connections, tls)
+    clients = _open(port, connections, kind)
     grown = _settled(process) - before
     for sock in clients:
         sock.settimeout(0.0)
@@ -126,24 +134,33 @@ def _wait_for(port: int) -> None:
     raise SystemExit("the server does not listen")
 
 
-def _open(port: int, count: int, tls: bool) -> list[socket.socket]:
+def _open(port: int, count: int, kind: str) -> list[socket.socket]:
     """So many connections that have been answered once."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     made = []
     for _ in range(count):
         sock = socket.create_connection(("127.0.0.1", port), 10)
-        if tls:
+        if kind == TLS:
             sock = context.wrap_socket(sock)
-        sock.sendall(REQUEST)
-        answer = b""
-        while b"Hello, world!" not in answer:
-            piece = sock.recv(65536)
-            if not piece:
-                raise SystemExit(f"not answered: {answer!r}")
-            answer += piece
+        if kind == WEBSOCKET:
+            _ask(sock, HANDSHAKE, b"\r\n\r\n")
+            _ask(sock, Frame(Opcode.BINARY, HELLO).serialize(mask=True), HELLO)
+        else:
+            _ask(sock, REQUEST, HELLO)
         made.append(sock)
     return made
+
+
+def _ask(sock: socket.socket, said: bytes, answer: bytes) -> None:
+    """Returns when it has been answered."""
+    sock.sendall(said)
+    got = b""
+    while answer not in got:
+        piece = sock.recv(65536)
+        if not piece:
+            raise SystemExit(f"not answered: {got!r}")
+        got += piece
 
 
 def _settled(process: subprocess.Popen[bytes]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 PACKAGES = (
     *("palfrey", "uvicorn", "granian", "gunicorn", "hypercorn"),
-    *("uvloop", "httptools", "h11", "starlette", "fastapi", "pydantic"),
+    *("uvloop", "httptools", "h11", "starlette", "fastapi", "pydantic", "websockets", "picows"),
 )
 
 

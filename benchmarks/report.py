@@ -33,15 +33,17 @@ Palfrey against other servers under load ({titles}).
 Only the ratios carry from one machine to the next.
 
 How it is measured. One worker process of each server with its defaults, pinned with all its threads to one core; wrk
-with one thread on another core, over {connections} connections. Rounds of {seconds} s alternate between the servers,
-each in a fresh process after a second of warm-up, and their order turns. The figures are medians of {rounds} rounds;
-in brackets are the lowest and the highest. Before each round the server's answer is compared with what the scenario
-says it must be. Errors (refused, cut, timed out, any status that is not 2xx or 3xx) are counted and shown; with the
-access log on, the lines of each server's log are counted against its responses. Two floors show what there is to be
-had: a uvloop protocol that answers every read with a constant (`benchmarks/floor.py`), and nginx with `return 200` or
-a file. uvicorn runs with uvloop and httptools, hypercorn with uvloop, granian with its ASGI interface on uvloop,
-Gunicorn with `-k asgi`; the commands are in `benchmarks/servers.py`. "µs" is processor time a response, of the
-server's whole process tree.
+with one thread on another core, over {connections} connections; for WebSockets a load generator in C, made for it
+(`benchmarks/wsload.c`), with one message in flight a connection, each of them compared byte for byte. Rounds of
+{seconds} s alternate between the servers, each in a fresh process after a second of warm-up, and their order turns.
+The figures are medians of {rounds} rounds; in brackets are the lowest and the highest. Before each round the server's
+answer is compared with what the scenario says it must be. Errors (refused, cut, timed out, any status that is not 2xx
+or 3xx, a wrong message) are counted and shown; with the access log on, the lines of each server's log are counted
+against its responses. Floors show what there is to be had: a uvloop protocol that answers every read with a constant
+(`benchmarks/floor.py`), nginx with `return 200` or a file, and picows, a WebSocket server in C that runs no ASGI
+application (`benchmarks/websocket_floor.py`). uvicorn runs with uvloop, httptools and, for WebSockets, websockets-
+sansio, hypercorn with uvloop, granian with its ASGI interface on uvloop, Gunicorn with `-k asgi`; the commands are in
+`benchmarks/servers.py`. "µs" is processor time a response, of the server's whole process tree.
 
 To repeat it: `scripts/bench all --rounds 5 --seconds 3`, then `scripts/bench report`. `PALFREY_VENV` names the
 environment, and by that the Python. Every round is kept in `benchmarks/results`.
@@ -169,11 +171,11 @@ def _idle(run: Run) -> list[str]:
     lines = [
         "### Memory of an idle keep-alive connection",
         "",
-        _row("server", "KB", "KB over TLS"),
-        _row("---", "---:", "---:"),
+        _row("server", "KB", "KB over TLS", "KB of a WebSocket"),
+        _row("---", "---:", "---:", "---:"),
     ]
     for name, kinds in run.idle.items():
-        cells = [f"{kinds[kind] / 1024:.1f}" if kind in kinds else "" for kind in ("plain", "tls")]
+        cells = [f"{kinds[kind] / 1024:.1f}" if kind in kinds else "" for kind in ("plain", "tls", "websocket")]
         lines.append(_row(CONTESTANTS[name].title if name in CONTESTANTS else name, *cells))
     return [*lines, ""]
 

@@ -52,7 +52,7 @@ class Run:
     connections: int
     rounds: list[Round] = field(default_factory=list)
     idle: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Contestant -> "plain" or "tls" -> bytes of an idle keep-alive connection."""
+    """Contestant -> "plain", "tls" or "websocket" -> bytes of an idle keep-alive connection."""
 
     def of(self, scenario: str, server: str) -> list[Round]:
         return [each for each in self.rounds if each.scenario == scenario and each.server == server]

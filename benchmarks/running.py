@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import load, websocket_load
 from benchmarks.cores import Cores, Meter, wait_for_quiet
-from benchmarks.load import load
 from benchmarks.results import Round
 from benchmarks.scenarios import Scenario
 from benchmarks.servers import Wanted, free_port, serving
@@ -38,7 +38,8 @@ class Plan:
 def measure(
     scenario: Scenario, contestants: Iterable[str], plan: Plan, folder: Path, report: Callable[[Round], None]
 ) -> None:
-    """All rounds of one scenario; each is reported as it is done. `folder` is for certificates."""
+    """All rounds of one scenario; each is reported as it is done. `folder` is for what is made once: certificates, the
+    WebSocket load generator."""
     names = list(contestants)
     for turn in range(plan.rounds):
         # Turned by one each time, so that nobody always runs after the same neighbour.
@@ -48,7 +49,7 @@ def measure(
 
 
 def _round(scenario: Scenario, name: str, turn: int, plan: Plan, folder: Path) -> Round:
-    server_core, load_core = plan.cores
+    server_core = plan.cores[0]
     with tempfile.TemporaryDirectory(prefix="palfrey-bench-") as temporary:
         own = Path(temporary)
         log = own / "access.log" if scenario.log and name != "palfrey-quiet" else None
@@ -56,9 +57,9 @@ def _round(scenario: Scenario, name: str, turn: int, plan: Plan, folder: Path) -
         wanted = Wanted(scenario, free_port(), own, log, certificate, key)
         with serving(name, wanted, server_core) as pid:
             wait_for_quiet(plan.cores, plan.patience)
-            warm = load(wanted.url, scenario, plan.connections, WARM_UP, load_core)
+            warm = _load(wanted, plan, WARM_UP, folder)
             meter = Meter(pid, server_core)
-            done = load(wanted.url, scenario, plan.connections, plan.seconds, load_core)
+            done = _load(wanted, plan, plan.seconds, folder)
             used = meter.read()
         lines = _lines(log) if log is not None else None
     return Round(
@@ -75,6 +76,14 @@ def _round(scenario: Scenario, name: str, turn: int, plan: Plan, folder: Path) -
         load_busy=round(done.busy, 3),
         log_lines=None if lines is None else _per_response(lines, warm.requests + done.requests + PROBES, plan),
     )
+
+
+def _load(wanted: Wanted, plan: Plan, seconds: int, folder: Path) -> load.Load:
+    scenario, core = wanted.scenario, plan.cores[1]
+    if scenario.websocket is None:
+        return load.load(wanted.url, scenario, plan.connections, seconds, core)
+    program = websocket_load.compiled(folder)
+    return websocket_load.load(program, wanted.port, scenario, plan.connections, seconds, core)
 
 
 def _per_response(lines: int, responses: int, plan: Plan) -> float:

@@ -15,6 +15,8 @@ JSON = b'{"message":"Hello, world!","numbers":[1,2,3]}'
 ASGI = ("palfrey", "uvicorn", "granian", "gunicorn", "hypercorn")
 FLOORS = ("constant", "nginx")
 
+WEBSOCKETS = ("palfrey", "uvicorn", "gunicorn", "granian", "picows")
+
 BROWSER = (
     ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
     ("Accept-Encoding", "gzip, deflate, br, zstd"),
@@ -32,6 +34,20 @@ BROWSER = (
     ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"),
 )
 """With Host: the 15 fields that a browser sends today."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What goes over a WebSocket."""
+
+    size: int
+    """Bytes."""
+    text: bool = False
+    """As text; else as bytes."""
+    broadcast: bool = False
+    """One sends, and everybody receives; else each sends and has it back."""
+    deflate: bool = False
+    """permessage-deflate has been agreed to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +71,27 @@ class Scenario:
     """A new connection for each request."""
     file: int = 0
     """Bytes of the file that is served, 0 for none."""
+    websocket: Message | None = None
+    """The messages of a scenario that loads WebSockets instead of sending requests."""
     script: str = ""
     """What wrk runs, a file of benchmarks/; where options do not say it all."""
 
+    @property
+    def message(self) -> Message:
+        """Raises ValueError where requests are sent."""
+        if self.websocket is None:
+            raise ValueError(f"{self.name} has no WebSockets")
+        return self.websocket
+
 
 PLAIN, CONTENT, FRAMEWORKS, CONNECTIONS = "plain", "content", "frameworks", "connections"
+MESSAGES = "websockets"
 GROUPS = {
     PLAIN: "Hello, world: 13 bytes, 64 keep-alive connections",
     CONTENT: "Content",
     FRAMEWORKS: "Frameworks",
     CONNECTIONS: "TLS, and a new connection for each request",
+    MESSAGES: "WebSocket messages, 64 connections",
 }
 
 SCENARIOS: dict[str, Scenario] = {
@@ -138,6 +165,46 @@ SCENARIOS: dict[str, Scenario] = {
             group=CONNECTIONS,
             close=True,
             headers=(("Connection", "close"),),
+        ),
+        Scenario(
+            name="ws-echo-64",
+            title="WebSocket echo of 64 bytes",
+            group=MESSAGES,
+            app="websocket:echo",
+            contestants=WEBSOCKETS,
+            websocket=Message(size=64),
+        ),
+        Scenario(
+            name="ws-echo-1k",
+            title="WebSocket echo of 1 KB of text",
+            group=MESSAGES,
+            app="websocket:echo",
+            contestants=WEBSOCKETS,
+            websocket=Message(size=KIB, text=True),
+        ),
+        Scenario(
+            name="ws-echo-64k",
+            title="WebSocket echo of 64 KB",
+            group=MESSAGES,
+            app="websocket:echo",
+            contestants=WEBSOCKETS,
+            websocket=Message(size=64 * KIB),
+        ),
+        Scenario(
+            name="ws-broadcast",
+            title="WebSocket broadcast, 64 bytes of text from one to all",
+            group=MESSAGES,
+            app="websocket:room",
+            contestants=WEBSOCKETS,
+            websocket=Message(size=64, text=True, broadcast=True),
+        ),
+        Scenario(
+            name="ws-deflate",
+            title="WebSocket echo of 1 KB of JSON, permessage-deflate",
+            group=MESSAGES,
+            app="websocket:echo",
+            contestants=("palfrey", "uvicorn"),  # the others decline it
+            websocket=Message(size=KIB, text=True, deflate=True),
         ),
     )
 }

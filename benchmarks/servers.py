@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks import nginx
 from benchmarks.cores import pin
 from benchmarks.machine import package_version
-from benchmarks.scenarios import Scenario
+from benchmarks.scenarios import Message, Scenario
 
 APPS = Path(__file__).parent / "apps"
 START_WITHIN = 20.0
@@ -87,7 +87,9 @@ def _uvicorn(wanted: Wanted) -> list[str]:
     # Its access log goes to stdout, which is the file then.
     log = ["--log-level", "info"] if wanted.log else ["--no-access-log", "--log-level", "warning"]
     tls = wanted.tls("--ssl-certfile", "--ssl-keyfile")
-    return _module("uvicorn", wanted.scenario.app, "--port", str(wanted.port), *log, *tls)
+    # Of its engines for WebSockets the faster one, and the one that stays.
+    engine = ["--ws", "websockets-sansio"] if wanted.scenario.websocket else []
+    return _module("uvicorn", wanted.scenario.app, "--port", str(wanted.port), *log, *tls, *engine)
 
 
 def _granian(wanted: Wanted) -> list[str]:
@@ -119,6 +121,11 @@ def _constant(wanted: Wanted) -> list[str]:
     return _module("benchmarks.floor", "--port", str(wanted.port), "--bytes", size, *close, *tls)
 
 
+def _picows(wanted: Wanted) -> list[str]:
+    room = ["--room"] if wanted.scenario.message.broadcast else []
+    return _module("benchmarks.websocket_floor", "--port", str(wanted.port), *room)
+
+
 CONTESTANTS: dict[str, Contestant] = {
     "palfrey": Contestant("Palfrey", "palfrey", _palfrey),
     "palfrey-quiet": Contestant("Palfrey, log off", "palfrey", _palfrey_quiet),
@@ -128,6 +135,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "hypercorn": Contestant("hypercorn", "hypercorn", _hypercorn),
     "constant": Contestant("uvloop, constant write", "uvloop", _constant, floor=True),
     "nginx": Contestant("nginx", "", nginx.command, floor=True),
+    "picows": Contestant("picows, no ASGI", "picows", _picows, floor=True),
 }
 
 
@@ -194,16 +202,23 @@ def _wait_for(name: str, wanted: Wanted, process: subprocess.Popen[bytes], said:
         except (OSError, http.client.HTTPException):
             time.sleep(0.05)
             continue
-        if got == (200, wanted.scenario.answer):
+        if got == expected(wanted.scenario):
             return
         break
     what = f"{got[0]} and {len(got[1])} bytes" if got else "nothing"
     raise SystemExit(f"{name} answers {wanted.scenario.name} with {what}:\n{said.read_text(errors='replace')}")
 
 
+def expected(scenario: Scenario) -> tuple[int, bytes]:
+    """What `ask` is to be answered."""
+    return (101, b"x" * scenario.websocket.size) if scenario.websocket else (200, scenario.answer)
+
+
 def ask(wanted: Wanted) -> tuple[int, bytes]:
-    """The scenario's request, made once: the answer's status and content."""
+    """The scenario's request or message, sent once: the answer's status and content."""
     scenario = wanted.scenario
+    if scenario.websocket is not None:
+        return _say(wanted.port, scenario.websocket)
     if wanted.certificate:
         context = ssl.create_default_context(cafile=str(wanted.certificate))
         context.check_hostname = False
@@ -220,3 +235,21 @@ def ask(wanted: Wanted) -> tuple[int, bytes]:
         return response.status, response.read()
     finally:
         connection.close()
+
+
+def _say(port: int, message: Message) -> tuple[int, bytes]:
+    """One message over a WebSocket of the websockets package's, with the extension that is wanted, and the answer."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    compression = "deflate" if message.deflate else None
+    said = b"x" * message.size
+    try:
+        with connect(f"ws://127.0.0.1:{port}/", compression=compression, open_timeout=2, proxy=None) as websocket:
+            websocket.send(said, text=message.text)
+            answer = websocket.recv(timeout=2, decode=False)
+            if bool(websocket.protocol.extensions) != message.deflate:
+                return 101, b"without the extension"
+            return 101, answer
+    except (WebSocketException, TimeoutError) as error:
+        raise OSError(str(error)) from error

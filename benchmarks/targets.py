@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from benchmarks.results import Run
 
 BOTH = ("uvicorn", "granian")
+IN_PYTHON = ("uvicorn", "gunicorn")
+FASTER = {BOTH: "the faster of uvicorn and granian", IN_PYTHON: "the faster of uvicorn and gunicorn"}
 
 
 class Verdict(Enum):
@@ -89,11 +91,12 @@ class MemoryTarget:
 
 
 def _beside(scenario: str, title: str, at_least: float, *than: str, says: str = "") -> Target:
-    words = says or ("the faster of uvicorn and granian" if than == BOTH else than[0])
+    words = says or FASTER.get(than, than[0])
     return Target(scenario=scenario, title=title, than=than, at_least=at_least, says=f"≥ {at_least:g} × {words}")
 
 
 FLOOR = "the constant write"
+PICOWS = "picows's echo"
 
 TARGETS: tuple[Target | LatencyTarget | MemoryTarget, ...] = (
     _beside("hello", "hello, log off", 1.8, "uvicorn"),
@@ -112,7 +115,15 @@ TARGETS: tuple[Target | LatencyTarget | MemoryTarget, ...] = (
     _beside("tls", "hello over TLS", 1.4, "granian"),
     _beside("close", "new connection each", 1.2, "uvicorn"),
     _beside("close", "new connection each", 0.85, "constant", says=FLOOR),
+    _beside("ws-echo-64", "WebSocket, 64 bytes", 1.5, *IN_PYTHON),
+    _beside("ws-echo-64", "WebSocket, 64 bytes", 2.5, "granian"),
+    _beside("ws-echo-64", "WebSocket, 64 bytes", 0.7, "picows", says=PICOWS),
+    _beside("ws-echo-1k", "WebSocket, 1 KB", 1.5, *IN_PYTHON),
+    _beside("ws-echo-1k", "WebSocket, 1 KB", 2.5, "granian"),
+    _beside("ws-echo-1k", "WebSocket, 1 KB", 0.7, "picows", says=PICOWS),
+    _beside("ws-deflate", "WebSocket, deflated", 1.2, "uvicorn"),
     LatencyTarget(scenario="hello", title="p99, hello, log off", than="uvicorn", says="≤ uvicorn's"),
     MemoryTarget(kind="plain", title="idle connection, 3,500 open", at_most=2867, says="≤ 2.8 KB"),
     MemoryTarget(kind="tls", title="idle TLS connection", at_most=None, says="≤ uvicorn's"),
+    MemoryTarget(kind="websocket", title="idle WebSocket", at_most=6 << 10, says="≤ 6 KB"),
 )

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def test_contestants_applications_and_figures_exist() -> None:
         assert scenario.group in GROUPS
 
 
+def test_a_websocket_scenario_has_a_message_and_a_request_has_none() -> None:
+    assert SCENARIOS["ws-broadcast"].message.broadcast
+    with pytest.raises(ValueError, match="hello has no WebSockets"):
+        _ = SCENARIOS["hello"].message
+
+
 def test_a_browser_sends_fifteen_fields() -> None:
     assert len(BROWSER) + len(["Host"]) == 15
 
@@ -29,6 +36,16 @@ def test_the_load_script_sends_what_the_scenario_says() -> None:
     length = re.search(r'string\.rep\("x", (\d+)\)', (SCRIPTS / "post.lua").read_text())
     assert length is not None
     assert b"x" * int(length[1]) == SCENARIOS["echo-10k"].content
+
+
+@pytest.mark.skipif(shutil.which("cc") is None or sys.platform != "linux", reason="wsload.c needs cc and epoll")
+@pytest.mark.parametrize("name", ["ws-broadcast", "ws-deflate", "ws-echo-64k"])
+def test_one_second_of_websockets(name: str, tmp_path: Path) -> None:
+    done: list[Round] = []
+    plan = Plan(rounds=1, seconds=1, connections=2, cores=(None, None))
+    measure(SCENARIOS[name], ["palfrey"], plan, tmp_path, done.append)
+    assert [(each.server, each.errors) for each in done] == [("palfrey", 0)]
+    assert done[0].requests > 0
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
