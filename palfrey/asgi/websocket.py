@@ -7,7 +7,8 @@ response, a 500). Once accepted, the stream has become a `Channel` of messages a
     CONNECTING  websocket.connect is there to be received; accept, close or websocket.http.response.* may be sent
     DENYING     the application refuses with a response of its own
     OPEN        messages both ways
-    CLOSED      the application closed it, or returned, or the peer is gone: receive() says websocket.disconnect
+    CLOSED      the application closed it, or returned, or the peer is gone: receive() says websocket.disconnect, as
+                soon as it is known with what code
 
 The channel calls `feed` and `gone`, which only record and wake.
 """
@@ -15,6 +16,7 @@ The channel calls `feed` and `gone`, which only record and wake.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,7 +34,8 @@ NORMAL, ABNORMAL, INTERNAL_ERROR = 1000, 1006, 1011
 OVERHEAD = 64
 """Bytes that a waiting message counts beside its own: empty ones are not free."""
 
-_EMPTY = [(b"content-length", b"0")]
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""What a subprotocol's name is made of (RFC 6455 section 4.1)."""
 
 
 class Channel(Protocol):
@@ -45,7 +48,8 @@ class Channel(Protocol):
         """One message, text or bytes."""
 
     def close(self, code: int, reason: str) -> None:
-        """Begins the closing handshake. Whatever the client still sends is dropped."""
+        """Begins the closing handshake. Whatever the client still sends is dropped. Raises ApplicationError, with
+        nothing changed, for what cannot be said in a close frame."""
 
     async def drain(self) -> None:
         """Returns when the channel is writable again, or gone."""
@@ -170,7 +174,7 @@ class WebSocket:
     def when_taken(self, then: Callable[[], None]) -> None:
         """Calls `then` when the application has taken all messages and asks for the next: what it had to say to them is
         said. At once where it has."""
-        if self._messages or self._waiters is None:
+        if self._messages or all(waiter.done() for waiter in self._waiters or ()):
             self._then = then
         else:
             then()
@@ -194,16 +198,21 @@ class WebSocket:
             if self._then is not None:
                 then, self._then = self._then, None
                 then()
-            if self._end is not None or self.phase is CLOSED:
-                code, reason = self._end or (ABNORMAL, "")
+            if self._end is not None:
+                code, reason = self._end
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
-            if self.phase is OPEN:
+            if self.phase is OPEN or self.phase is CLOSED:
                 waiter = asyncio.get_running_loop().create_future()
                 # As in Exchange.receive: a future of its own for each that waits.
                 self._waiters = [*(each for each in self._waiters or () if not each.done()), waiter]
                 await waiter
-            elif (await self._http_receive())["type"] == "http.disconnect":
-                self._end = (ABNORMAL, "")
+            elif (await self._http_receive())["type"] == "http.disconnect" and self._asking:
+                self._end = (ABNORMAL, "")  # unless another task has accepted meanwhile, which ends the request too
+
+    @property
+    def _asking(self) -> bool:
+        """Whether the request is still to be answered."""
+        return self.phase is CONNECTING or self.phase is DENYING
 
     def _take(self) -> Message:
         data = self._messages.popleft()
@@ -222,11 +231,11 @@ class WebSocket:
             channel = self._channel
             if kind == "websocket.send":
                 text = message.get("text")
-                channel.send(text if text is not None else _content(message))
+                channel.send(text if type(text) is str else _content(message))
             elif kind == "websocket.close":
+                channel.close(message.get("code") or NORMAL, message.get("reason") or "")
                 self.phase = CLOSED
                 self._messages.clear()
-                channel.close(message.get("code") or NORMAL, message.get("reason") or "")
             else:
                 raise ApplicationError(f"{kind} was sent over an open WebSocket")
             if not channel.writable:
@@ -244,9 +253,9 @@ class WebSocket:
         if kind == "websocket.accept":
             if self._end is not None:
                 raise ClientDisconnected("the client is gone: the WebSocket cannot be accepted")
-            subprotocol = message.get("subprotocol")
-            if subprotocol is not None and not isinstance(subprotocol, str):
-                raise ApplicationError(f"a subprotocol is text, not {subprotocol!r}")
+            subprotocol = message.get("subprotocol") or None
+            if subprotocol is not None and (not isinstance(subprotocol, str) or not _TOKEN.fullmatch(subprotocol)):
+                raise ApplicationError(f"{subprotocol!r} is not a subprotocol's name (RFC 6455 section 4.1)")
             self._connect_told = True
             self._channel = self._opening.accept(self, subprotocol, message.get("headers") or ())
             self.phase = OPEN
@@ -257,8 +266,8 @@ class WebSocket:
             await self._http_send({"type": "http.response.body"})
             self.phase, self._end = CLOSED, self._end or (ABNORMAL, "")
         elif kind == "websocket.http.response.start":
-            self.phase = DENYING
             await self._http_send({**message, "type": "http.response.start"})
+            self.phase = DENYING
         else:
             raise ApplicationError(f"{kind} was sent before websocket.accept")
 
@@ -270,8 +279,13 @@ class WebSocket:
             self.phase, self._end = CLOSED, self._end or (ABNORMAL, "")
 
 
-def _content(message: Message) -> bytes:
-    data = message.get("bytes")
+def _content(message: Message) -> str | bytes:
+    """What websocket.send has to send, where it is not plain text. Copied where the application may use it again."""
+    text, data = message.get("text"), message.get("bytes")
+    if isinstance(text, str):
+        return str(text)
+    if text is not None:
+        raise ApplicationError(f"websocket.send has a text that is none: {type(text).__name__}")
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise ApplicationError("websocket.send has neither text nor bytes")
     return data if type(data) is bytes else bytes(data)

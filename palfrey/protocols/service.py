@@ -81,6 +81,7 @@ class Service:
         "connections",
         "draining",
         "extensions",
+        "farewell",
         "fields",
         "first_byte_timeout",
         "header_timeout",
@@ -164,6 +165,8 @@ class Service:
         self.running: set[Exchange] = set()
         self.requests = 0
         self.draining = False
+        self.farewell = Close.SERVICE_RESTART
+        """What WebSockets are closed with while draining."""
         self.persistent = self.keep_alive > 0
         """Whether a connection may go on after its response; not while draining."""
         self._emptied: asyncio.Future[None] | None = None
@@ -191,9 +194,9 @@ class Service:
 
     def take_leave(self, last: bool) -> None:
         """The worker is about to end: those that would stay are told so. `last`: nobody serves on."""
-        code = Close.GOING_AWAY if last else Close.SERVICE_RESTART
+        self.farewell = Close.GOING_AWAY if last else Close.SERVICE_RESTART
         for connection in list(self.connections):
-            connection.leave(code)
+            connection.leave(self.farewell)
 
     def end_draining(self) -> None:
         """Connections may go on again after their responses."""

@@ -52,6 +52,13 @@ class FakeTransport(asyncio.Transport):
         self._protocol = protocol
         protocol.connection_made(self)
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.Protocol:
+        return self._protocol
+
     @property
     def data(self) -> bytes:
         return b"".join(self.writes)
@@ -169,10 +176,10 @@ class Driven:
         """One read of the server's. Reading while paused, or after the close, would be the test's mistake."""
         assert not self.transport.paused, "fed a connection that does not read"
         if not self.transport.closed:
-            self.connection.data_received(data)
+            self.transport.get_protocol().data_received(data)
 
     def feed_eof(self) -> None:
-        if not self.transport.closed and not self.connection.eof_received():
+        if not self.transport.closed and not self.transport.get_protocol().eof_received():
             self.transport.close()
 
     async def feed_in(self, pieces: Iterable[bytes]) -> None:

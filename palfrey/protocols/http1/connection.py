@@ -55,13 +55,14 @@ class Http1Connection(Inbound):
 
     __slots__ = (
         "_advancing",
-        "_eof",
+        "ended",
     )
 
     def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
         super().__init__(service, client, server, scheme)
         self._advancing = False
-        self._eof = False
+        self.ended = False
+        """The client has ended its side."""
 
     # ---------------------------------------------------------------- from the transport
 
@@ -82,7 +83,7 @@ class Http1Connection(Inbound):
 
     def eof_received(self) -> bool:
         """The client sends no more. True keeps our side open, so that it can still be answered."""
-        self._eof = True
+        self.ended = True
         exchange = self.exchange
         if exchange is None:
             if self.phase is HEAD and self._pending:
@@ -168,7 +169,7 @@ class Http1Connection(Inbound):
             self._refuse(error)
         finally:
             self._advancing = False
-        if self._eof and self.exchange is None and self.phase is not HELD:
+        if self.ended and self.exchange is None and self.phase is not HELD:
             self._close()
 
     def _start(self, exchange: Exchange) -> None:
@@ -179,7 +180,7 @@ class Http1Connection(Inbound):
         service.running.add(exchange)
         if service.on_request is not None:
             service.on_request()
-        if self._eof:
+        if self.ended:
             self._grant_grace(exchange)
         exchange.task = service.start(exchange.run(service.running))
 
@@ -277,7 +278,7 @@ class Http1Connection(Inbound):
             return
         if self._pending:
             self.service.loop.call_soon(self._go_on)
-        elif self._eof:
+        elif self.ended:
             self._close()
 
     def _go_on(self) -> None:
@@ -296,7 +297,7 @@ class Http1Connection(Inbound):
         # TLS has no end of file of its own to send: there the client is left to see by itself that the response is
         # whole, but only while its content is still coming.
         coming = self.phase is CONTENT or self.phase is CHUNKS
-        if self._eof or not self.service.linger or not (both_ways or coming):
+        if self.ended or not self.service.linger or not (both_ways or coming):
             self._close()
             return
         self.phase = LINGER
@@ -392,7 +393,7 @@ class Http1Connection(Inbound):
         """Unless a request has come that could not be read yet, by a loop that was blocked or a process that was
         stopped: it would be lost, and reset."""
         sock = self._transport.get_extra_info("socket")
-        if sock is not None and not self._eof and has_unread(sock):
+        if sock is not None and not self.ended and has_unread(sock):
             self.deadline = EACH_SWEEP
         else:
             self._close()

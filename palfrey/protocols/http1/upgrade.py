@@ -11,7 +11,7 @@ from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.websocket import WebSocket
 from palfrey.protocols.websocket.deflate import agree
 from palfrey.protocols.websocket.engine import Engine
-from palfrey.protocols.websocket.handshake import OWN_FIELDS, Handshake, HandshakeRefused, read_handshake
+from palfrey.protocols.websocket.handshake import OWN_FIELDS, SUBPROTOCOL, Handshake, HandshakeRefused, read_handshake
 
 if TYPE_CHECKING:
     from palfrey.asgi.websocket import Channel
@@ -60,12 +60,15 @@ class Http1Opening:
         wanted = service.websockets.deflate
         terms = agree(self._handshake.offers, wanted) if wanted is not None else None
         fields: list[Header] = self._handshake.answer(subprotocol, terms)
-        fields += [(name, value) for name, value in headers if name.lower() not in OWN_FIELDS]
+        own = OWN_FIELDS if subprotocol is None else OWN_FIELDS | {SUBPROTOCOL}
+        fields += [(name, value) for name, value in headers if name.lower() not in own]
+        if exchange.id_field is not None and not any(name.lower() == exchange.id_field[0] for name, _ in fields):
+            fields.append(exchange.id_field)
         transport, rest = connection.switch(self._handshake.way.status, fields)
         engine = Engine(service, transport, websocket, exchange, terms)
         transport.set_protocol(WebSocketProtocol(engine))
         # Behind this call, since the application is not told yet that the WebSocket is open.
-        service.loop.call_soon(engine.begin, rest)
+        service.loop.call_soon(engine.begin, rest, connection.ended)
         return engine
 
 

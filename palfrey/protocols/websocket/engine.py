@@ -11,7 +11,7 @@ It stands between a `Pipe` of bytes (an HTTP/1.1 connection's transport, an HTTP
     DONE      the pipe is closed or about to be
 
 The server closes the pipe, once both close frames are through (RFC 6455 section 7.1.1). Time is the worker's sweep: a
-ping after each `ws_ping_interval` in which nothing came, and `ws_ping_timeout` for any sign of life behind it.
+ping each `ws_ping_interval`, and `ws_ping_timeout` for any sign of life behind it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
+from palfrey.asgi.messages import ApplicationError
 from palfrey.observe.facts import Counts, WebSocketFacts
 from palfrey.protocols.service import NEVER
-from palfrey.protocols.websocket.codes import Close, WebSocketError
+from palfrey.protocols.websocket.codes import Close, WebSocketError, may_be_sent
 from palfrey.protocols.websocket.deflate import Deflater, Inflater, Terms
 from palfrey.protocols.websocket.frames import (
     BINARY,
@@ -99,13 +100,14 @@ class Engine:
         "_heard",
         "_paused",
         "_phase",
+        "_pinged",
         "_pinged_at",
         "_pipe",
         "_reader",
         "_seen",
         "_seen_at",
         "_service",
-        "_stuck",
+        "_taken",
         "_websocket",
         "_write",
         "bytes_out",
@@ -141,23 +143,25 @@ class Engine:
         """The first that either side gave."""
         self._heard = False
         """Something has come since the last look."""
-        self._pinged_at: float | None = None
-        """When a ping was sent behind which nothing has come yet."""
+        self._pinged, self._pinged_at = False, service.clock
+        """Whether nothing has come behind the last ping, and when that was."""
         self._seen, self._seen_at = 0, service.clock
         """Messages, and when the last look found that there were more."""
-        self._stuck = 0
-        """Bytes unsent at the last look, while the client does not read."""
+        self._taken = 0
+        """Bytes that the client had taken at the last look, while it reads slowly."""
         self.deadline = service.clock + limits.interval
         service.connections.add(self)
 
-    def begin(self, rest: bytes) -> None:
-        """The application knows of it: `rest` is what has come already, and now the pipe reads."""
+    def begin(self, rest: bytes, ended: bool) -> None:
+        """The application knows of it: `rest` is what has come already. Now the pipe reads, unless it has `ended`."""
         if rest:
             self.receive(rest)
+        if ended:
+            self.end_of_file()
         if not self._paused and self._phase is not DONE:
             self._pipe.resume_reading()
         if self._service.draining:
-            self.leave(Close.SERVICE_RESTART)
+            self.leave(self._service.farewell)
 
     # ---------------------------------------------------------------- from the pipe
 
@@ -172,6 +176,7 @@ class Engine:
 
     def end_of_file(self) -> None:
         """The client sends no more."""
+        self._dismiss()  # it may still read what it did wrong
         if self._phase is OPEN:
             self._lose()
         self._finish()
@@ -205,7 +210,7 @@ class Engine:
 
     def pause_writing(self) -> None:
         self.writable = False
-        self._stuck = self._pipe.get_write_buffer_size()
+        self._taken = self._count_taken()
         if self._phase is OPEN:
             self.deadline = self._service.clock + self._service.write_timeout
 
@@ -254,19 +259,19 @@ class Engine:
             payload = self._deflater.whole(payload)
             first |= RSV1
         length = len(payload)
+        self.messages_out += 1
+        self.bytes_out += length
         if length <= JOIN_LIMIT:
             self._write(header(first, length) + payload)
         else:
             self._pipe.writelines((header(first, length), payload))
-        self.messages_out += 1
-        self.bytes_out += length
 
     def close(self, code: int, reason: str) -> None:
         if self._phase is FAILING:
             self._dismiss()
         elif self._phase is OPEN:
-            self.close_code = self.close_code or code
             self._write_close(code, reason)
+            self.close_code = self.close_code or code
             self._phase = CLOSING
             self.deadline = self._service.clock + CLOSE_TIMEOUT
             self.resume()
@@ -291,6 +296,8 @@ class Engine:
     # ---------------------------------------------------------------- the end
 
     def _write_close(self, code: int, reason: str) -> None:
+        if code != Close.NO_STATUS and not may_be_sent(code):
+            raise ApplicationError(f"{code!r} is not a code that a WebSocket may be closed with (RFC 6455 section 7.4)")
         payload = close_payload(code, reason)
         self._write(header(FIN | CLOSE, len(payload)) + payload)
 
@@ -356,28 +363,35 @@ class Engine:
             self._look_for_life(clock)
 
     def _look_at_reader(self, clock: float) -> None:
-        """What is written was not taken at the last look."""
-        unsent = self._pipe.get_write_buffer_size()
-        if unsent >= self._stuck:
+        """Not all that is written was taken at the last look: is more by now?"""
+        taken = self._count_taken()
+        if taken <= self._taken:
             log.info("Dropped a WebSocket, %s: its client does not read (timeout_write)", self._exchange.describe())
             self._pipe.abort()
-        self._stuck = unsent
+        self._taken = taken
         self.deadline = clock + self._service.write_timeout
+
+    def _count_taken(self) -> int:
+        """Grows as the client reads, and by nothing else, whatever is written meanwhile. A header counts two bytes, as
+        the shortest ones have; longer ones only make it less."""
+        return self.bytes_out + 2 * self.messages_out - self._pipe.get_write_buffer_size()
 
     def _look_for_life(self, clock: float) -> None:
         limits = self._service.websockets
         if self._heard or self._paused:
-            self._pinged_at = None
+            self._pinged = False
         self._heard = False
-        if self._pinged_at is None:
-            self._pinged_at = clock
+        since = clock - self._pinged_at
+        if not self._pinged and since >= limits.ping_interval:
+            self._pinged, self._pinged_at, since = True, clock, 0.0
             self._write(header(FIN | PING, 0))
-        elif clock - self._pinged_at >= limits.ping_timeout:
+        elif self._pinged and since >= limits.ping_timeout:
             log.info("Closed a WebSocket, %s: a ping was not answered", self._exchange.describe())
             self._tell_gone(Close.INTERNAL_ERROR, "keepalive ping timeout")
             self.close(Close.INTERNAL_ERROR, "keepalive ping timeout")
             return
-        self.deadline = clock + min(limits.interval, limits.ping_timeout)
+        patience = limits.ping_timeout if self._pinged else limits.ping_interval
+        self.deadline = min(self.deadline, clock + max(0.0, patience - since))
 
     def leave(self, code: int) -> None:
         """The worker ends: the client is told so, and the application by the disconnect that follows."""

@@ -66,12 +66,13 @@ class Handshake:
                 (b"sec-websocket-accept", accept_key(self.key)),
             ]
         if subprotocol is not None:
-            fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
+            fields.append((SUBPROTOCOL, subprotocol.encode("ascii")))
         if terms is not None:
             fields.append((b"sec-websocket-extensions", terms.answer.encode("ascii")))
         return fields
 
 
+SUBPROTOCOL = b"sec-websocket-protocol"
 OWN_FIELDS = frozenset(
     (
         b"upgrade",
@@ -101,7 +102,7 @@ def read_handshake(version: str, headers: Iterable[Header]) -> Handshake:
             versions.append(value)
         elif name == b"sec-websocket-key":
             keys.append(value)
-        elif name == b"sec-websocket-protocol":
+        elif name == SUBPROTOCOL:
             handshake.subprotocols += [item.decode("latin-1") for item in _items(value)]
         elif name == b"sec-websocket-extensions":
             handshake.offers += _offers(value)

@@ -44,6 +44,6 @@ def limits(settings: Settings) -> Limits:
         ping_interval=settings.ws_ping_interval,
         ping_timeout=settings.ws_ping_timeout or never,
         idle=settings.ws_idle_timeout,
-        interval=min(settings.ws_ping_interval or never, settings.ws_idle_timeout or never),
+        interval=min(settings.ws_ping_interval or never, settings.ws_idle_timeout / 4 or never),
         deflate=Terms(bits, bits, takeover, takeover) if settings.ws_per_message_deflate else None,
     )
