@@ -128,6 +128,16 @@ class Opened(Driven):
             await self.settle()
         return self.frames()
 
+    def feed_late(self, data: bytes) -> None:
+        """What was read before the transport was told to pause."""
+        self.transport.get_protocol().data_received(data)
+
+    def expire_engine(self) -> None:
+        """The engine's deadline passes."""
+        assert self.engine.deadline != NEVER, "no deadline is set"
+        self.service.clock = max(self.service.clock, self.engine.deadline)
+        self.service.tick()
+
     async def finish(self, *, code: int = 1000) -> None:
         """The client closes, and nothing is left of it."""
         await self.until(lambda: not self.transport.paused)

@@ -154,12 +154,16 @@ class Engine:
 
     def begin(self, rest: bytes, ended: bool) -> None:
         """The application knows of it: `rest` is what has come already. Now the pipe reads, unless it has `ended`."""
+        if self._phase is DONE:
+            return
+        if ended:
+            self._paused = True
+        else:
+            self._pipe.resume_reading()
         if rest:
             self.receive(rest)
         if ended:
             self.end_of_file()
-        if not self._paused and self._phase is not DONE:
-            self._pipe.resume_reading()
         if self._service.draining:
             self.leave(self._service.farewell)
 
