@@ -52,6 +52,7 @@ async def app(scope, receive, send):
     await send({"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-worker", ME.encode())]})
     if path == "/scope":
         facts = {name: scope[name] for name in ("type", "scheme", "path", "http_version", "subprotocols")}
+        facts["worker"] = ME
         facts["query_string"] = scope["query_string"].decode()
         facts["headers"] = {name.decode(): value.decode() for name, value in scope["headers"]}
         await send({"type": "websocket.send", "text": json.dumps(facts)})
