@@ -144,6 +144,11 @@ class Opened(Driven):
         self.feed(close(code))
         await self.gone()
 
+    async def settled_bytes(self, count: int) -> None:
+        """Returns when so many bytes have been written."""
+        await self.until(lambda: len(self.transport.data) >= count)
+        await self.settle(2)
+
     async def gone(self) -> None:
         """Returns when nothing of it is left."""
         await self.until(lambda: not self.service.connections and not self.service.running)

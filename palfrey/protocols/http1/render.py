@@ -128,6 +128,9 @@ class HeadRenderer:
                 seen.add(lowered)
                 if lowered == b"connection":
                     keep_alive = b"close" not in value.lower() and keep_alive
+                    if b"upgrade" in value.lower():
+                        # RFC 9110 section 7.8: a response that has Upgrade names it here (a 426 above all).
+                        parts.append(b"connection: Upgrade\r\n")
                 elif lowered in (b"transfer-encoding", b"keep-alive"):
                     # Hop-by-hop framing is the server's business (RFC 9110 section 7.6.1).
                     continue

@@ -733,8 +733,9 @@ async def test_the_longest_message_there_and_back():
 async def test_what_the_access_log_is_told():
     access = Records()
     opened = await Opened(echo, access=access).opened()
-    opened.feed(text("four") + fragments(BINARY, b"12", b"34", b"5") + close(4000))
-    await opened.gone()
+    opened.feed(text("four") + fragments(BINARY, b"12", b"34", b"5"))
+    await opened.settle()
+    await opened.finish(code=4000)
     (facts,) = access.websockets
     assert facts.counts == Counts(2, 2, 9, 9, 4000)
     assert (facts.method, facts.status, facts.target) == ("GET", 101, b"/")
