@@ -128,9 +128,7 @@ class HeadRenderer:
                 seen.add(lowered)
                 if lowered == b"connection":
                     keep_alive = b"close" not in value.lower() and keep_alive
-                    if b"upgrade" in value.lower():
-                        # RFC 9110 section 7.8: a response that has Upgrade names it here (a 426 above all).
-                        parts.append(b"connection: Upgrade\r\n")
+                    parts.append(_kept_options(value))
                 elif lowered in (b"transfer-encoding", b"keep-alive"):
                     # Hop-by-hop framing is the server's business (RFC 9110 section 7.6.1).
                     continue
@@ -174,6 +172,14 @@ class HeadRenderer:
     def _defaults_without(self, seen: set[bytes]) -> bytes:
         """The default fields that the application did not set itself."""
         return b"".join(line for name, line in self._defaults.items() if name not in seen)
+
+
+def _kept_options(value: bytes) -> bytes:
+    """The line of an application's Connection field, without what is the server's business in it.
+
+    RFC 9110 section 7.8: a response that has Upgrade, as a 426 must, names it here.
+    """
+    return b"connection: Upgrade\r\n" if b"upgrade" in value.lower() else b""
 
 
 def render_informational(status: int, headers: Headers) -> bytes:

@@ -1,4 +1,4 @@
-"""Which requests become WebSockets, which are refused, which are plain ones, and what becomes of the bytes behind them."""
+"""Which requests become WebSockets, which are refused or plain ones, and what becomes of the bytes behind them."""
 
 from __future__ import annotations
 
