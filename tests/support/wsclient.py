@@ -51,7 +51,7 @@ async def app(scope, receive, send):
     chosen = subprotocols[-1] if subprotocols else None
     await send({"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-worker", ME.encode())]})
     if path == "/scope":
-        facts = {name: scope[name] for name in ("type", "scheme", "path", "http_version", "subprotocols")}
+        facts = {name: scope[name] for name in ("type", "scheme", "client", "path", "http_version", "subprotocols")}
         facts["worker"] = ME
         facts["query_string"] = scope["query_string"].decode()
         facts["headers"] = {name.decode(): value.decode() for name, value in scope["headers"]}
