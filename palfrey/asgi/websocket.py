@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
+from asyncio import get_running_loop
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -115,13 +115,15 @@ class WebSocket:
         self._http_receive: Receive
         self._http_send: Send
         self._connect_told = False
-        self._messages: deque[str | bytes] = deque()
+        self._messages: list[str | bytes] = []
+        """That wait for the application. A list, since a deque takes 700 bytes when it is empty, and there are few."""
         self._queued = 0
         self._paused = False
         self._end: tuple[int, str] | None = None
         """Code and reason of the disconnect."""
         self._then: Callable[[], None] | None = None
-        self._waiters: list[asyncio.Future[None]] | None = None
+        self._waiters: list[asyncio.Future[str | bytes | None]] = []
+        """Of those that wait in `receive`, in their order: for a message, or None to look again."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application over the request that asks for a WebSocket."""
@@ -154,13 +156,17 @@ class WebSocket:
         """A message from the client."""
         if self.phase is not OPEN:
             return
+        waiters = self._waiters
+        while waiters:
+            waiter = waiters.pop(0)
+            if not waiter.done():
+                waiter.set_result(data)
+                return
         self._messages.append(data)
         self._queued += len(data) + OVERHEAD
         if not self._paused and (self._queued > self._limit_bytes or len(self._messages) >= self._limit_messages):
             self._paused = True
             self._channel.pause()
-        if self._waiters is not None:
-            self._wake()
 
     def gone(self, code: int, reason: str) -> None:
         """The client closed the WebSocket, or is gone; the messages before that are still received."""
@@ -168,22 +174,18 @@ class WebSocket:
             self._end = (code, reason)
         if self.phase is OPEN:
             self.phase = CLOSED
-        if self._waiters is not None:
-            self._wake()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def when_taken(self, then: Callable[[], None]) -> None:
         """Calls `then` when the application has taken all messages and asks for the next: what it had to say to them is
         said. At once where it has."""
-        if self._messages or all(waiter.done() for waiter in self._waiters or ()):
+        if self._messages or all(waiter.done() for waiter in self._waiters):
             self._then = then
         else:
             then()
-
-    def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
 
     # ---------------------------------------------------------------- from the application
 
@@ -202,10 +204,16 @@ class WebSocket:
                 code, reason = self._end
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             if self.phase is OPEN or self.phase is CLOSED:
-                waiter = asyncio.get_running_loop().create_future()
                 # As in Exchange.receive: a future of its own for each that waits.
-                self._waiters = [*(each for each in self._waiters or () if not each.done()), waiter]
-                await waiter
+                waiter = get_running_loop().create_future()
+                self._waiters.append(waiter)
+                try:
+                    data = await waiter
+                except BaseException:
+                    self._withdraw(waiter)
+                    raise
+                if data is not None:
+                    return _received(data)
             elif (await self._http_receive())["type"] == "http.disconnect" and self._asking:
                 self._end = (ABNORMAL, "")  # unless another task has accepted meanwhile, which ends the request too
 
@@ -214,15 +222,25 @@ class WebSocket:
         """Whether the request is still to be answered."""
         return self.phase is CONNECTING or self.phase is DENYING
 
+    def _withdraw(self, waiter: asyncio.Future[str | bytes | None]) -> None:
+        """Who waited was cancelled, maybe with a message in hand already, which is the next one's then."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        elif waiter.done() and not waiter.cancelled() and (data := waiter.result()) is not None:
+            self._messages.insert(0, data)
+            self._queued += len(data) + OVERHEAD
+            while self._waiters:
+                other = self._waiters.pop(0)
+                if not other.done():
+                    other.set_result(None)
+
     def _take(self) -> Message:
-        data = self._messages.popleft()
+        data = self._messages.pop(0)
         self._queued -= len(data) + OVERHEAD
         if self._paused and self._queued * 2 <= self._limit_bytes and len(self._messages) * 2 <= self._limit_messages:
             self._paused = False
             self._channel.resume()
-        if type(data) is str:
-            return {"type": "websocket.receive", "text": data, "bytes": None}
-        return {"type": "websocket.receive", "text": None, "bytes": data}
+        return _received(data)
 
     async def send(self, message: Message) -> None:
         """ASGI's send. Raises ApplicationError for what must not be sent, ClientDisconnected when nobody listens."""
@@ -231,7 +249,12 @@ class WebSocket:
             channel = self._channel
             if kind == "websocket.send":
                 text = message.get("text")
-                channel.send(text if type(text) is str else _content(message))
+                if type(text) is str:
+                    channel.send(text)
+                elif text is None and type(data := message.get("bytes")) is bytes:
+                    channel.send(data)
+                else:
+                    channel.send(_content(message))
             elif kind == "websocket.close":
                 channel.close(message.get("code") or NORMAL, message.get("reason") or "")
                 self.phase = CLOSED
@@ -277,6 +300,12 @@ class WebSocket:
         await self._http_send({**message, "type": "http.response.body"})
         if not message.get("more_body", False):
             self.phase, self._end = CLOSED, self._end or (ABNORMAL, "")
+
+
+def _received(data: str | bytes) -> Message:
+    if type(data) is str:
+        return {"type": "websocket.receive", "text": data, "bytes": None}
+    return {"type": "websocket.receive", "text": None, "bytes": data}
 
 
 def _content(message: Message) -> str | bytes:

@@ -28,13 +28,14 @@ from palfrey.protocols.service import NEVER
 from palfrey.protocols.websocket.codes import Close, WebSocketError, may_be_sent
 from palfrey.protocols.websocket.deflate import Deflater, Inflater, Terms
 from palfrey.protocols.websocket.frames import (
-    BINARY,
     CLOSE,
     FIN,
     PING,
     PONG,
     RSV1,
-    TEXT,
+    SHORT,
+    WHOLE_BINARY,
+    WHOLE_TEXT,
     FrameReader,
     close_payload,
     header,
@@ -56,8 +57,6 @@ JOIN_LIMIT = 1 << 14
 """A longer payload is not copied behind its header."""
 DEFLATE_FROM = 64
 """Bytes from which on a message is deflated: shorter ones hardly shrink, if at all."""
-
-WHOLE_TEXT, WHOLE_BINARY = FIN | TEXT, FIN | BINARY
 
 
 class Phase(Enum):
@@ -96,7 +95,6 @@ class Engine:
         "_drain",
         "_error",
         "_exchange",
-        "_feed",
         "_heard",
         "_paused",
         "_phase",
@@ -113,8 +111,8 @@ class Engine:
         "bytes_out",
         "close_code",
         "deadline",
-        "messages_in",
         "messages_out",
+        "on_message",
         "writable",
     )
 
@@ -128,7 +126,7 @@ class Engine:
         self._pipe = pipe
         self._write = pipe.write
         self._websocket = websocket
-        self._feed = websocket.feed
+        self.on_message = websocket.feed
         self._exchange = exchange
         inflater = Inflater(terms) if terms is not None else None
         self._deflater = Deflater(terms) if terms is not None else None
@@ -138,7 +136,7 @@ class Engine:
         self._paused = False
         self._drain: asyncio.Future[None] | None = None
         self.writable = True
-        self.messages_in = self.messages_out = self.bytes_out = 0
+        self.messages_out = self.bytes_out = 0
         self.close_code = 0
         """The first that either side gave."""
         self._heard = False
@@ -200,8 +198,8 @@ class Engine:
     @property
     def counts(self) -> Counts:
         """For the access log."""
-        taken, sent = self.messages_in, self.messages_out
-        return Counts(taken, sent, self._reader.octets, self.bytes_out, self.close_code)
+        reader = self._reader
+        return Counts(reader.messages, self.messages_out, reader.octets, self.bytes_out, self.close_code)
 
     def _lose(self) -> None:
         self._tell_gone(Close.ABNORMAL, "")
@@ -231,10 +229,6 @@ class Engine:
 
     # ---------------------------------------------------------------- from the reader
 
-    def on_message(self, data: str | bytes) -> None:
-        self.messages_in += 1
-        self._feed(data)
-
     def on_ping(self, payload: bytes) -> None:
         # One that is not written to cannot have its pings answered either: a client that sends them and never reads
         # would fill the memory with pongs.
@@ -259,13 +253,16 @@ class Engine:
             payload, first = data, WHOLE_BINARY
         else:
             payload, first = data.encode(), WHOLE_TEXT  # type: ignore[union-attr]
-        if self._deflater is not None and len(payload) >= DEFLATE_FROM:
+        length = len(payload)
+        if self._deflater is not None and length >= DEFLATE_FROM:
             payload = self._deflater.whole(payload)
             first |= RSV1
-        length = len(payload)
+            length = len(payload)
         self.messages_out += 1
         self.bytes_out += length
-        if length <= JOIN_LIMIT:
+        if length < 126:
+            self._write(SHORT[first][length] + payload)
+        elif length <= JOIN_LIMIT:
             self._write(header(first, length) + payload)
         else:
             self._pipe.writelines((header(first, length), payload))
@@ -355,7 +352,7 @@ class Engine:
         """An open one: does the client read, is there anything going on, is the client there?"""
         limits, clock = self._service.websockets, self._service.clock
         self.deadline = clock + limits.interval
-        messages = self.messages_in + self.messages_out
+        messages = self._reader.messages + self.messages_out
         if messages != self._seen:
             self._seen, self._seen_at = messages, clock
         if not self.writable:

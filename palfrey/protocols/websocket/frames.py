@@ -5,6 +5,7 @@ writes, waits or knows of a connection. Any violation is a WebSocketError with t
 it, and after a close frame, the reader takes no more.
 
     HEADER    2 to 14 bytes, kept in `_rest` until they are all there
+    STRAIGHT  what nearly every read is, one whole short message between two messages, is taken by `feed` itself
     PAYLOAD   a control frame or a small data frame is taken whole. Of a longer one each part is unmasked, inflated and
               checked as it comes, so that a megabyte arrives as work for many turns of the loop, and text that is not
               UTF-8 is found when it arrives
@@ -22,8 +23,12 @@ from palfrey.protocols.websocket.masks import rotated, unmask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN, RSV1, RSV23 = 0x80, 0x40, 0x30
+MASKED = 0x80
+WHOLE_TEXT, WHOLE_BINARY = WHOLE = FIN | TEXT, FIN | BINARY
 CONTROL_LENGTH = 125
 """A control frame's payload has no more (section 5.5)."""
+SHORTEST = 5
+"""A masked frame is longer."""
 UNLIMITED = 1 << 62
 
 _new_text = codecs.getincrementaldecoder("utf-8")
@@ -51,6 +56,7 @@ class FrameReader:
     """One connection's frames. See the module."""
 
     __slots__ = (
+        "_between",
         "_compressed",
         "_count",
         "_final",
@@ -59,6 +65,7 @@ class FrameReader:
         "_mask",
         "_max_frames",
         "_max_size",
+        "_on_message",
         "_opcode",
         "_parts",
         "_rest",
@@ -66,20 +73,27 @@ class FrameReader:
         "_size",
         "_text",
         "closed",
+        "messages",
         "octets",
     )
 
     def __init__(self, sink: Sink, max_size: int, max_frames: int, inflater: Inflater | None = None) -> None:
         """Bounds of a message: bytes, after inflating, and frames; 0 for none."""
         self._sink = sink
+        self._on_message = sink.on_message
         self._max_size = max_size or UNLIMITED
         self._max_frames = max_frames or UNLIMITED
         self._inflater = inflater
         self.closed = False
         """A close frame or an error has come: what follows is dropped."""
+        self.messages = 0
+        """So far."""
         self.octets = 0
         """Of all data frames' payloads so far, as they came."""
         self._rest = b""
+        self._between = True
+        """No part of a frame or of a message is here: a read begins with a header, and that with a new message or a
+        control frame."""
         # The message that is not whole yet:
         self._opcode = CONTINUATION
         """TEXT or BINARY while there is one."""
@@ -95,11 +109,33 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """More of the stream. Raises WebSocketError; then the connection is to be closed with its code."""
+        if self._between and len(data) > SHORTEST:
+            # The straight way. Whatever does not fit exactly is looked at, and judged, by `_read`.
+            first = data[0]
+            length, start = data[1] - MASKED, 6
+            if length == 126:
+                length, start = data[2] << 8 | data[3], 8
+            if (
+                start + length == len(data)
+                and first in WHOLE
+                and (length > CONTROL_LENGTH) == (start == 8)
+                and length <= self._max_size
+            ):
+                payload = unmask(data[start:], data[start - 4 : start])
+                self.messages += 1
+                self.octets += length
+                self._on_message(payload if first == WHOLE_BINARY else self._text_of(payload))
+                return
+        self._feed_parts(data)
+
+    def _feed_parts(self, data: bytes) -> None:
+        """Any number of frames, and parts of frames."""
         if self.closed:
             return
         if self._rest:
             data = self._rest + data
             self._rest = b""
+        self._between = False
         try:
             rest = self._read(data)
         except WebSocketError:
@@ -107,6 +143,7 @@ class FrameReader:
             raise
         if rest < len(data) and not self.closed:
             self._rest = data[rest:]
+        self._between = not (self._rest or self._left or self._opcode or self.closed)
 
     def _read(self, data: bytes) -> int:
         """As many frames as there are; where the incomplete one begins."""
@@ -177,17 +214,18 @@ class FrameReader:
         """A whole data frame."""
         if first & FIN and not self._opcode and not first & RSV1:
             # Nearly all messages: one frame, as it is.
-            if first & 0x0F == TEXT:
-                try:
-                    text = str(payload, "utf-8")
-                except UnicodeDecodeError:
-                    raise _not_utf8() from None
-                self._sink.on_message(text)
-            else:
-                self._sink.on_message(payload)
+            self.messages += 1
+            self._on_message(payload if first == WHOLE_BINARY else self._text_of(payload))
             return
         self._begin(first)
         self._add(payload, last=bool(first & FIN))
+
+    def _text_of(self, payload: bytes) -> str:
+        try:
+            return str(payload, "utf-8")
+        except UnicodeDecodeError:
+            self._between, self.closed = False, True
+            raise _not_utf8() from None
 
     def _begin(self, first: int) -> None:
         """A frame of a message that is put together."""
@@ -230,7 +268,8 @@ class FrameReader:
             message = _joined(self._parts, self._text is not None)
             self._opcode = CONTINUATION
             self._parts, self._size, self._count, self._text = [], 0, 0, None
-            self._sink.on_message(message)
+            self.messages += 1
+            self._on_message(message)
 
     # ---------------------------------------------------------------- control frames
 
@@ -295,7 +334,7 @@ def close_payload(code: int, reason: str) -> bytes:
     return code.to_bytes(2, "big") + text.decode("utf-8", "ignore").encode()
 
 
-_SHORT = {
+SHORT = {
     first: [bytes((first, length)) for length in range(126)]
     for first in (FIN | TEXT, FIN | BINARY, FIN | CLOSE, FIN | PING, FIN | PONG, FIN | RSV1 | TEXT, FIN | RSV1 | BINARY)
 }
@@ -305,7 +344,7 @@ _SHORT = {
 def header(first: int, length: int) -> bytes:
     """An unmasked frame's header; `first` is the first byte, FIN and opcode and all."""
     if length < 126:
-        return _SHORT[first][length]
+        return SHORT[first][length]
     if length < 1 << 16:
         return _LENGTH_16.pack(first, 126, length)
     return _LENGTH_64.pack(first, 127, length)

@@ -546,6 +546,58 @@ async def test_a_receive_that_is_cancelled_loses_nothing():
 
 
 @looped
+@pytest.mark.parametrize("others", [0, 2])
+async def test_a_message_is_the_next_ones_when_its_receiver_is_cancelled(others):
+    """Cancelled in the very turn in which the message came: it goes on in its order."""
+    received = []
+
+    @accepted
+    async def listen(scope, receive, send):
+        received.append(receive)
+        await app_done
+
+    app_done = asyncio.get_running_loop().create_future()
+    opened = await Opened(listen).opened()
+    (receive,) = received
+    first, *behind = [asyncio.ensure_future(receive()) for _ in range(1 + others)]
+    await opened.settle()
+    opened.feed(text("one") + text("two"))
+    first.cancel()
+    await opened.settle()
+    assert first.cancelled()
+    behind += [asyncio.ensure_future(receive()) for _ in range(2 - others)]
+    await opened.settle()
+    assert sorted(each.result()["text"] for each in behind) == ["one", "two"]
+    assert [each.result()["text"] for each in behind] == ["one", "two"] or others
+    app_done.set_result(None)
+    opened.engine.cut()
+    await opened.gone()
+
+
+@looped
+async def test_receives_that_time_out_leave_nothing_behind():
+    ended = asyncio.get_running_loop().create_future()
+    received = []
+
+    @accepted
+    async def app(scope, receive, send):
+        for _ in range(100):
+            waiting = asyncio.ensure_future(receive())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait((waiting,))
+        received.append(len(receive.__self__._waiters))
+        await ended
+
+    opened = await Opened(app).opened()
+    await opened.until(lambda: received)
+    assert received == [0]
+    ended.set_result(None)
+    opened.engine.cut()
+    await opened.gone()
+
+
+@looped
 async def test_a_cancelled_send_does_not_wake_others():
     """They wait for the same client."""
     done = []
