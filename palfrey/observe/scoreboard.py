@@ -135,6 +135,8 @@ class Row:
     """Connections at this moment, as gated accept compares them (`palfrey/workers/gate.py`); 0: it does not accept."""
     looks = _Int(12)
     """How often the process has looked whether a connection waits, while there were others: so its loop turns."""
+    websockets = _Int(13)
+    """Open ones: so many of the connections. Of the requests in flight they are some, until their applications end."""
 
     def __init__(self, ints: memoryview[int], floats: memoryview[float], text: memoryview[int]) -> None:
         self.ints = ints

@@ -100,6 +100,7 @@ class Service:
         "min_rate",
         "on_request",
         "on_room",
+        "open_websockets",
         "persistent",
         "raw_root_path",
         "renderer",
@@ -163,7 +164,7 @@ class Service:
         """What http1/request.py remembers: a request line without its version -> what it says."""
         self.connections: set[Connection] = set()
         self.running: set[Exchange] = set()
-        self.requests = 0
+        self.requests = self.open_websockets = 0
         self.draining = False
         self.farewell = Close.SERVICE_RESTART
         """What WebSockets are closed with while draining."""

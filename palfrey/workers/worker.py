@@ -201,6 +201,7 @@ class Worker:
         row.heartbeat = now
         row.connections = len(service.connections)
         row.in_flight = len(service.running)
+        row.websockets = service.open_websockets
         row.requests = service.requests
         note_oldest(row, oldest)
         if self._order is None:

@@ -149,6 +149,7 @@ class Engine:
         """Bytes that the client had taken at the last look, while it reads slowly."""
         self.deadline = service.clock + limits.interval
         service.connections.add(self)
+        service.open_websockets += 1
 
     def begin(self, rest: bytes, ended: bool) -> None:
         """The application knows of it: `rest` is what has come already. Now the pipe reads, unless it has `ended`."""
@@ -191,6 +192,7 @@ class Engine:
         self._wake_drain()
         service = self._service
         if self in service.connections:
+            service.open_websockets -= 1
             if service.access.enabled:
                 service.access.log_websocket(WebSocketFacts(self._exchange, self.counts), monotonic())
             service.forget(self)

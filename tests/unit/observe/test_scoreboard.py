@@ -32,6 +32,8 @@ def test_fields_do_not_overlap() -> None:
     assert (row.connections, row.in_flight, row.requests) == (3, 1, (1 << 40) + 1)
     row.lag, row.oldest_since, row.oldest, row.pool = 0.25, 99.5, b"GET /slow", 2
     assert (row.lag, row.oldest_since, row.oldest, row.pool) == (0.25, 99.5, b"GET /slow", 2)
+    row.admits, row.looks, row.websockets = 4, 5, 6
+    assert (row.admits, row.looks, row.websockets) == (4, 5, 6)
     assert (row.pid, row.requests) == (7, (1 << 40) + 1)
     assert board.row(1).pid == board.row(1).requests == 0
     assert board.row(1).oldest == b""

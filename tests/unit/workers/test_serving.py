@@ -207,3 +207,52 @@ async def test_a_worker_that_resumes_at_once_has_closed_nothing(monkeypatch):
     assert b"/still" in await reader.readuntil(b"/still")
     writer.close()
     await end(serving)
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+async def accepting(scope, receive, send):
+    """A WebSocket that stays until its client goes."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+
+
+@looped
+async def test_websockets_are_counted_while_they_are_open():
+    serving = make(accepting, lifespan="off")
+    service = serving.service
+    await serving.start()
+    clients = [await asyncio.open_connection(*serving.address) for _ in range(3)]
+    for reader, writer in clients[:2]:
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+    assert (service.open_websockets, len(service.running)) == (2, 2)
+    tasks = serving._tasks()
+    for _, writer in clients:
+        writer.close()
+    await asyncio.wait(tasks)  # their applications are told of it
+    assert service.open_websockets == 0
+    await end(serving)
+
+
+@looped
+async def test_websockets_leave_with_the_code_of_the_end():
+    for last, code in ((False, 1012), (True, 1001)):
+        serving = make(accepting, lifespan="off")
+        await serving.start()
+        reader, writer = await asyncio.open_connection(*serving.address)
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        draining = asyncio.ensure_future(serving.drain(last=last))
+        assert await reader.readexactly(4) == b"\x88\x02" + code.to_bytes(2, "big")
+        writer.write(b"\x88\x82\0\0\0\0" + code.to_bytes(2, "big"))
+        assert await reader.read() == b""
+        await draining
+        assert serving.service.open_websockets == 0
+        writer.close()
+        await serving.close()
