@@ -141,8 +141,8 @@ def _with_words(before: str, behind: str) -> Callable[[Line], WebSocketLine]:
             counts = facts.counts
             return (
                 f"{line(facts, ended)}{before}{duration(facts, ended):.3f} s, "
-                f"{counts.messages_in} messages ({counts.bytes_in} bytes) in, "
-                f"{counts.messages_out} ({counts.bytes_out}) out, closed with {counts.close_code}{behind}"
+                f"messages in {counts.messages_in} ({counts.bytes_in} bytes), "
+                f"out {counts.messages_out} ({counts.bytes_out} bytes), closed with {counts.close_code}{behind}"
             )
 
         return longer

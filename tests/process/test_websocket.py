@@ -154,7 +154,7 @@ class TestAccessLog:
         server = serve(workers=1)
         self.over(server, "/a?b")
         head = r'^INFO: {5}127\.0\.0\.1:\d+ - "GET /a\?b HTTP/1\.1" 101 Switching Protocols - '
-        counts = r"\d+\.\d{3} s, 2 messages \(74 bytes\) in, 2 \(74\) out, closed with 4000$"
+        counts = r"\d+\.\d{3} s, messages in 2 \(74 bytes\), out 2 \(74 bytes\), closed with 4000$"
         server.wait_for(head + counts)
         assert server.output.count("/a?b") == 1
 

@@ -256,9 +256,9 @@ class TestWebSockets:
         [
             (
                 "uvicorn",
-                '1" 101 Switching Protocols - 1.235 s, 3 messages (120 bytes) in, 5 (300) out, closed with 1001',
+                '1" 101 Switching Protocols - 1.235 s, messages in 3 (120 bytes), out 5 (300 bytes), closed with 1001',
             ),
-            ("combined", ' "curl/8" "1.235 s, 3 messages (120 bytes) in, 5 (300) out, closed with 1001"'),
+            ("combined", ' "curl/8" "1.235 s, messages in 3 (120 bytes), out 5 (300 bytes), closed with 1001"'),
             ("%(messages_in)s %(messages_out)s %(bytes_in)s %(B)s %(close_code)s %(D)s", "3 5 120 300 1001 1234567"),
         ],
     )
