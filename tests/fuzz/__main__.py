@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [--seconds N] [--seed N]`: see the package. Ends with status 1 when something was found."""
+"""`python -m tests.fuzz [--seconds N] [--seed N] [--target NAME]`: see the package. Status 1 when something was found."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import random
 import sys
 import time
 
+from tests.fuzz import frames, mutate
 from tests.fuzz.judge import Judge
-from tests.fuzz.mutate import generate
+
+TARGETS = {"requests": (Judge, mutate.generate), "frames": (frames.FrameJudge, frames.generate)}
+"""What judges, and what makes up the streams."""
 
 REPORTED = 10
 """Findings after which it ends."""
 
 
-async def fuzz(seconds: float, seed: int, streams: int = sys.maxsize) -> int:
+async def fuzz(seconds: float, seed: int, streams: int = sys.maxsize, target: str = "requests") -> int:
     """Ends when either is over. Returns the number of streams that something was wrong with."""
-    judge, found, number = Judge(), 0, 0
+    make_judge, generate = TARGETS[target]
+    judge, found, number = make_judge(), 0, 0
     end = time.monotonic() + seconds
     while number < streams and time.monotonic() < end and found < REPORTED:
         rng = random.Random(f"{seed} {number}")
@@ -29,16 +33,23 @@ async def fuzz(seconds: float, seed: int, streams: int = sys.maxsize) -> int:
             found += 1
             print(f"found, seed {seed} stream {number}: {raw!r}\n    {type(error).__name__}: {error}", flush=True)
         number += 1
-    print(f"{number} streams: {judge.served} requests served, {judge.refused} refused, {found} findings; seed {seed}")
+    print(f"{number} streams: {judge.served} {what(target)}, {judge.refused} refused, {found} findings; seed {seed}")
     return found
+
+
+def what(target: str) -> str:
+    return "messages taken, of streams" if target == "frames" else "requests served"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--target", choices=[*TARGETS, "all"], default="all")
     options = parser.parse_args()
-    return 1 if asyncio.run(fuzz(options.seconds, options.seed)) else 0
+    targets = list(TARGETS) if options.target == "all" else [options.target]
+    found = [asyncio.run(fuzz(options.seconds / len(targets), options.seed, target=target)) for target in targets]
+    return 1 if any(found) else 0
 
 
 if __name__ == "__main__":

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from tests.corpus.legal import LEGAL
 from tests.corpus.refused import REFUSED
+from tests.fuzz import frames
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.judge import Judge
 from tests.fuzz.mutate import MUTATIONS, cuts, generate
 from tests.fuzz.readers import by_h11, by_llhttp
+from tests.support import sockets
+from tests.support.frames import read_frames, text, upgrade
 from tests.support.inprocess import echo, logged, serving
 from tests.support.properties import examples
 from tests.support.rawhttp import Reset
@@ -100,3 +103,63 @@ def test_every_mutation_takes_any_bytes_and_repeats_itself(seed):
         changed = mutation(raw, random.Random(seed))
         assert changed == mutation(raw, random.Random(seed))
         assert b"".join(cuts(changed, random.Random(seed))) == changed
+
+
+# Frames ---------------------------------------------------------------------------------------------------------------
+
+
+@examples(300)
+@given(SEEDS)
+def test_streams_of_frames(seed):
+    async def one() -> None:
+        rng = random.Random(seed)
+        await frames.FrameJudge().judge(frames.generate(rng), rng)
+
+    asyncio.run(one())
+
+
+def test_streams_of_frames_one_after_the_other(capsys):
+    assert asyncio.run(fuzz(10.0, 1, streams=2000, target="frames")) == 0
+    assert "0 findings" in capsys.readouterr().out
+
+
+def test_the_judge_of_frames_finds_what_is_wrong(monkeypatch, capsys):
+    """A mask that begins anew with each read, and lengths that need not be the shortest."""
+    from palfrey.protocols.websocket import frames as ours
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours, "rotated", lambda mask, count: mask)
+        assert asyncio.run(fuzz(60.0, 1, target="frames")) > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(ours, "_long_length", lambda data, at, kind: int.from_bytes(data[at + 2 : at + 4], "big"))
+        assert asyncio.run(fuzz(60.0, 1, target="frames")) > 0
+    assert "found, seed 1 stream " in capsys.readouterr().out
+
+
+def test_a_worker_lives_through_frames():
+    """Over sockets, each stream on a connection of its own, and a WebSocket that is well behind every twenty-fifth."""
+    rng = random.Random(3)
+    with logged() as records, serving(sockets.echo) as server:
+        for number in range(200):
+            with server.client() as client:
+                client.send(upgrade() + frames.generate(rng))
+                client.half_close()
+                try:
+                    _, _, answers = client.rest().partition(b"\r\n\r\n")
+                    read_frames(answers)
+                except Reset:
+                    pass
+            if number % 25 == 0:
+                with server.client() as client:
+                    client.send(upgrade() + text("alive"))
+                    assert client.head().startswith(b"HTTP/1.1 101 ")
+                    assert client.take(7) == b"\x81\x05alive"
+    assert records.errors == []
+
+
+@examples(200)
+@given(SEEDS)
+def test_every_mutation_of_frames_takes_any_bytes_and_repeats_itself(seed):
+    raw = random.Random(seed).randbytes(1 + seed % 40)
+    for mutation in frames.MUTATIONS:
+        assert mutation(raw, random.Random(seed)) == mutation(raw, random.Random(seed))
