@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [--seconds N] [--seed N] [--target NAME]`: see the package. Status 1 when something was found."""
+"""`python -m tests.fuzz [--seconds N] [--seed N] [--target NAME]`: see the package. Status 1: something was found."""
 
 from __future__ import annotations
 
