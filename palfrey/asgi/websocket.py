@@ -171,7 +171,7 @@ class WebSocket:
     def gone(self, code: int, reason: str) -> None:
         """The client closed the WebSocket, or is gone; the messages before that are still received."""
         if self._end is None:
-            self._end = (code, reason)
+            self._end = (int(code), reason)
         if self.phase is OPEN:
             self.phase = CLOSED
         waiters, self._waiters = self._waiters, []

@@ -121,6 +121,7 @@ async def test_messages_both_ways_as_they_are():
     opened.feed(close(4321, "that was all"))
     await opened.gone()
     assert app.end == (4321, "that was all")
+    assert app.messages[-1] == {"type": "websocket.disconnect", "code": 4321, "reason": "that was all"}
     assert opened.frames()[-1][1] == b"\x10\xe1that was all"
     assert opened.transport.closed
     assert not opened.transport.aborted

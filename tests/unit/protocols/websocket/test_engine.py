@@ -202,6 +202,7 @@ async def test_a_client_that_breaks_the_protocol_is_told_so(code):
     assert frames[-1].reason
     assert app.heard == ["good"]
     assert app.end == (code, frames[-1].reason)
+    assert type(app.end[0]) is int, "an application may print it"
     assert opened.transport.ended
     assert not opened.transport.closed, "a reset would overtake the close frame"
     assert [f"({code})" in line and '"GET /" from' in line for line in records.at(20)] == [True]
