@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,23 @@ def test_a_client_that_answers_late_has_its_messages_before_that_dropped(serve: 
         received = read_all(client)
     assert received.endswith(b"\r\n\r\n" + GOING_AWAY)
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 1012), (signal.SIGTERM, 1001)])
+def test_one_that_is_accepted_while_its_worker_ends_is_sent_away_in_order(
+    serve: Start, hold: Path, number: int, code: int
+) -> None:
+    server = serve(workers=1)
+    with ThreadPoolExecutor(1) as threads:
+        connecting = threads.submit(connected, server.port, "/hesitates")
+        server.wait_for("asked")
+        server.signal(number)
+        server.wait_for("Generation 2 serves" if number == signal.SIGHUP else "Stopping")
+        hold.unlink()
+        with connecting.result(PATIENCE) as client:
+            assert generation(client) == "1"
+            assert closing(client) == (code, "")
+    server.wait_for(f"disconnect {code} ''")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

@@ -47,6 +47,10 @@ async def app(scope, receive, send):
         return
     if path == "/unready":
         raise OSError("no database")
+    if path == "/hesitates":
+        say("asked")
+        while os.path.exists("hold"):
+            await asyncio.sleep(0.01)
     subprotocols = scope["subprotocols"]
     chosen = subprotocols[-1] if subprotocols else None
     await send({"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-worker", ME.encode())]})
