@@ -66,6 +66,8 @@ class Http1Opening:
         transport, rest = connection.switch(self._handshake.way.status, fields)
         engine = Engine(service, transport, websocket, exchange, terms)
         transport.set_protocol(WebSocketProtocol(engine))
+        if not connection.writable:
+            engine.pause_writing()  # a client may not have read its earlier responses; the transport tells this once
         # Behind this call, since the application is not told yet that the WebSocket is open.
         service.loop.call_soon(engine.begin, rest, connection.ended)
         return engine

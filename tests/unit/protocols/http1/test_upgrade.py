@@ -207,6 +207,29 @@ async def test_a_split_at_each_byte():
 
 
 @looped
+async def test_a_client_that_has_not_read_its_earlier_responses_is_waited_for():
+    said = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await either(scope, receive, send)
+            return
+        opened.transport.stall(1 << 20)  # as the response before it, and the 101, were too much
+        await send({"type": "websocket.accept"})
+        said.append("accepted")
+        await send({"type": "websocket.send", "text": "x"})
+        said.append("x")
+
+    opened = Opened(app, timeout_write=5, request=NEXT + upgrade())
+    await opened.until(lambda: opened.is_open)
+    await opened.settle()
+    assert "x" not in said
+    opened.transport.stall(0)
+    await opened.until(lambda: "x" in said)
+    await opened.finish()
+
+
+@looped
 async def test_the_limits_of_a_request_hold_no_more():
     """Neither its time nor its bytes."""
     app = Listening()
