@@ -18,7 +18,8 @@ NO_PYTHON_2 = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: everything that was run is OK, or informational. 1: not so. 2: there is no Python 2.7 here."""
+    """0: everything that was run is OK, or informational. 1: not so, or a server or the suite failed. 2: there is no
+    Python 2.7 here."""
     parser = argparse.ArgumentParser(
         prog="scripts/autobahn",
         description="Autobahn's WebSocket test suite as a client of Palfrey, or of others beside it.",
@@ -44,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     suite.prepare(python, site)
     found = {}
     for name in servers:
-        found[name] = test(name, python, site, given.directory / name, given.cases or ["*"], given.minutes)
+        try:
+            found[name] = test(name, python, site, given.directory / name, given.cases or ["*"], given.minutes)
+        except RuntimeError as error:
+            print(f"autobahn: {name}: {error}", file=sys.stderr)
     print(results.table([*found.values()]))
     print(results.notes([*found.values()]))
     if given.keep:
@@ -53,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results.save(RESULTS, kept)
         results.write(DOCUMENT, [*kept.values()])
         print(f"autobahn: {DOCUMENT.relative_to(ROOT)} is up to date")
-    return 0 if all(result.clean for result in found.values()) else 1
+    return 0 if len(found) == len(servers) and all(result.clean for result in found.values()) else 1
 
 
 def test(name: str, python: str, site: Path, work: Path, cases: Sequence[str], minutes: float) -> results.Result:

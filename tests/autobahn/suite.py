@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,5 +99,9 @@ def run(python: str, site: Path, work: Path, port: int, cases: Sequence[str], mi
     index = reports / "index.json"
     if done.returncode or not index.exists():
         raise RuntimeError(f"the suite ended with status {done.returncode}: see {work}/wstest.log")
-    found: Index = json.loads(index.read_text())["server"]
+    found: Index = json.loads(index.read_text()).get("server", {})
+    announced = re.search(r"will run (\d+) test cases", (work / "wstest.log").read_text(errors="replace"))
+    if announced is None or len(found) != int(announced[1]):
+        # It passes over cases for which it gets no connection, and thinks nothing of it.
+        raise RuntimeError(f"only {len(found)} cases were run: see {work}/wstest.log and {work}/server.log")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,38 @@ class TestWithoutPython2:
         (tmp_path / "python2").symlink_to(shutil.which("false", path="/usr/bin:/bin") or "/bin/false")
         with pytest.raises(suite.NotHere):
             suite.python2({"PYENV_ROOT": str(tmp_path)})
+
+
+class TestSuite:
+    """With a stand-in for wstest."""
+
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Path:
+        (tmp_path / "bin").mkdir()
+        return tmp_path
+
+    def run(self, site: Path, code: str) -> suite.Index:
+        head = "import json, os, sys\nspec = json.load(open(sys.argv[4]))\nos.mkdir(spec['outdir'])\n"
+        (site / "bin" / "wstest").write_text(head + code)
+        return suite.run(sys.executable, site, site, 1, ["7.*"], 1)
+
+    def test_its_index(self, site: Path) -> None:
+        code = (
+            "print('Ok, will run 1 test cases against 1 servers')\n"
+            "index = {server['agent']: {case: spec['servers'][0]['url'] for case in spec['cases']}"
+            " for server in spec['servers']}\n"
+            "json.dump(index, open(spec['outdir'] + '/index.json', 'w'))\n"
+        )
+        assert self.run(site, code) == {"7.*": "ws://127.0.0.1:1"}
+
+    def test_cases_that_were_passed_over_are_no_success(self, site: Path) -> None:
+        code = "print('will run 37 test cases')\nopen(spec['outdir'] + '/index.json', 'w').write('{}')\n"
+        with pytest.raises(RuntimeError, match="only 0 cases were run"):
+            self.run(site, code)
+
+    def test_it_fails(self, site: Path) -> None:
+        with pytest.raises(RuntimeError, match="ended with status 3"):
+            self.run(site, "sys.exit(3)")
 
 
 def test_a_server_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
