@@ -609,6 +609,7 @@ async def test_a_cancelled_send_does_not_wake_others():
             await send(say(words))
             done.append(words)
 
+        await asyncio.sleep(0)  # an eager task is here before the connection has its name
         opened.transport.stall(1 << 20)
         tasks = [asyncio.ensure_future(tell(words)) for words in ("a", "b", "c")]
         await asyncio.sleep(0)

@@ -214,6 +214,7 @@ async def test_a_client_that_has_not_read_its_earlier_responses_is_waited_for():
         if scope["type"] == "http":
             await either(scope, receive, send)
             return
+        await asyncio.sleep(0)  # an eager task is here before the connection has its name
         opened.transport.stall(1 << 20)  # as the response before it, and the 101, were too much
         await send({"type": "websocket.accept"})
         said.append("accepted")
