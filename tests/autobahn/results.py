@@ -46,12 +46,12 @@ class Result:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Group -> verdict -> cases."""
     exceptions: dict[str, str] = field(default_factory=dict)
-    """Case -> verdict, where that is not OK."""
+    """Case -> verdict, where that is neither OK nor for want of an extension."""
 
     @property
     def clean(self) -> bool:
         """Everything that was run is OK, or informational by the suite's own judgement."""
-        return all(verdict == UNSURE for verdict in self.exceptions.values())
+        return all(verdict in (GOOD, UNSURE) for counts in self.counts.values() for verdict in counts)
 
 
 def judge(title: str, date: str, index: Index) -> Result:
@@ -61,7 +61,7 @@ def judge(title: str, date: str, index: Index) -> Result:
     for case in sorted(index, key=_numbers):
         verdict = _verdict(str(index[case]["behavior"]), str(index[case]["behaviorClose"]))
         counts[case.split(".")[0]][verdict] += 1
-        if verdict != GOOD:
+        if verdict not in (GOOD, UNOFFERED):
             result.exceptions[case] = verdict
     result.counts = {group: dict(found) for group, found in counts.items() if found}
     return result
