@@ -160,6 +160,7 @@ class Exchange(Request):
         self.status = status
         self.response_headers = headers if isinstance(headers, (list, tuple)) else list(headers)
         self.phase = DONE
+        del self._stream  # which nobody asks for anything once this is DONE, and which need not live as long as this
         self._wake()
 
     def leaving(self) -> None:
@@ -278,7 +279,7 @@ class Exchange(Request):
         for name, value in self.response_headers:
             if len(name) == 14 and name.lower() == b"content-length":
                 declared = content_length(value, declared)
-        if status in {204, 304} or self.scope["method"] == "HEAD":
+        if status in {204, 304} or self.scope.get("method") == "HEAD":
             framing, body = NONE, b""
         elif declared >= 0:
             framing = DECLARED
@@ -410,7 +411,7 @@ class Exchange(Request):
             self._content_sent()
 
     def _bodiless(self) -> bool:
-        return self.status in {204, 304} or self.scope["method"] == "HEAD"
+        return self.status in {204, 304} or self.scope.get("method") == "HEAD"
 
     def _declare(self, size: int, more: bool) -> None:
         """Sees to it that Content-Length fits a file, before anything is out: the file may have changed since."""

@@ -36,7 +36,7 @@ class Request:
 
     @property
     def method(self) -> str:
-        method: str = self.scope["method"]
+        method: str = self.scope.get("method", "GET")  # a WebSocket's scope has none
         return method
 
     @property

@@ -19,7 +19,7 @@ import asyncio
 import re
 from asyncio import get_running_loop
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected
@@ -128,8 +128,10 @@ class WebSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application over the request that asks for a WebSocket."""
         self._http_receive, self._http_send = receive, send
+        running = self._app(self._scope(scope), self.receive, self.send)
+        del scope, receive, send  # this coroutine lives as long as the WebSocket
         try:
-            await self._app(self._scope(scope), self.receive, self.send)
+            await running
         except BaseException:
             self._leave(INTERNAL_ERROR)
             raise
@@ -141,12 +143,14 @@ class WebSocket:
             self.phase = CLOSED
             self._channel.close(code, "")
 
-    def _scope(self, request: Scope) -> dict[str, Any]:
-        scope = {name: value for name, value in request.items() if name != "method"}
+    def _scope(self, scope: Scope) -> Scope:
+        """The request's own scope, which becomes the WebSocket's: a second one is half a kilobyte for as long as it
+        lives."""
+        del scope["method"]
         scope["type"] = "websocket"
-        scope["scheme"] = {"http": "ws", "https": "wss"}.get(request["scheme"], request["scheme"])
+        scope["scheme"] = {"http": "ws", "https": "wss"}.get(scope["scheme"], scope["scheme"])
         scope["subprotocols"] = list(self._opening.subprotocols)
-        offered = {name: value for name, value in request["extensions"].items() if name == "tls"}
+        offered = {name: value for name, value in scope["extensions"].items() if name == "tls"}
         scope["extensions"] = {"websocket.http.response": {}, **offered}
         return scope
 
@@ -279,9 +283,10 @@ class WebSocket:
             subprotocol = message.get("subprotocol") or None
             if subprotocol is not None and (not isinstance(subprotocol, str) or not _TOKEN.fullmatch(subprotocol)):
                 raise ApplicationError(f"{subprotocol!r} is not a subprotocol's name (RFC 6455 section 4.1)")
-            self._connect_told = True
             self._channel = self._opening.accept(self, subprotocol, message.get("headers") or ())
             self.phase = OPEN
+            # What the request was is not asked for any more, and a WebSocket may live for days.
+            del self._opening, self._http_receive, self._http_send
         elif kind == "websocket.close":
             await self._http_send(
                 {"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]}
