@@ -29,6 +29,7 @@ from palfrey.config.hooks import ServerView, WorkerView, call_hook
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError
 from palfrey.observe.scoreboard import State
 from palfrey.system.dump import dump_on_abort, dump_on_request, write_lines
+from palfrey.system.process import keep_freed_memory
 from palfrey.workers.gate import Gate
 from palfrey.workers.limits import Limits
 from palfrey.workers.loops import make_loop
@@ -94,6 +95,7 @@ def main(
     server = ServerView(pid=arbiter_pid, log=log, settings=settings, address=tuple(each.url for each in listeners))
     gate = Gate(scoreboard, row, listeners)
     worker = Worker(settings, listeners, channel, scoreboard.row(row), logs, tls, server, age, app, gate)
+    keep_freed_memory()
     loop = make_loop(settings.loop)
     asyncio.set_event_loop(loop)
     try:
