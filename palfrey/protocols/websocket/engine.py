@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from asyncio import selector_events
 from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -55,6 +57,8 @@ CLOSE_TIMEOUT = 10.0
 write ours to one that does not read."""
 JOIN_LIMIT = 1 << 14
 """A longer payload is not copied behind its header."""
+UNBOUNDED_WRITELINES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
+"""asyncio's own transport never said that its buffer is full after writelines() (CVE-2024-12254)."""
 DEFLATE_FROM = 64
 """Bytes from which on a message is deflated: shorter ones hardly shrink, if at all."""
 
@@ -85,6 +89,10 @@ class Pipe(Protocol):
     def get_write_buffer_size(self) -> int: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+
+
+def _must_join(pipe: Pipe) -> bool:
+    return UNBOUNDED_WRITELINES and isinstance(pipe, selector_events._SelectorTransport)  # type: ignore[attr-defined]
 
 
 class Engine:
@@ -264,7 +272,7 @@ class Engine:
         self.bytes_out += length
         if length < 126:
             self._write(SHORT[first][length] + payload)
-        elif length <= JOIN_LIMIT:
+        elif length <= JOIN_LIMIT or _must_join(self._pipe):
             self._write(header(first, length) + payload)
         else:
             self._pipe.writelines((header(first, length), payload))

@@ -470,6 +470,20 @@ async def test_a_refusal_with_a_response_of_its_own():
     assert "x-id" in response
 
 
+@looped
+async def test_the_connect_comes_first_though_it_was_not_waited_for():
+    got = []
+
+    @websocket
+    async def app(scope, receive, send):
+        await send(ACCEPT)
+        got.extend([(await receive())["type"], (await receive())["type"], (await receive())["type"]])
+
+    opened = Opened(app, behind=text("x") + close())
+    await opened.gone()
+    assert got == ["websocket.connect", "websocket.receive", "websocket.disconnect"]
+
+
 # Several tasks, cancelled tasks ---------------------------------------------------------------------------------------
 
 

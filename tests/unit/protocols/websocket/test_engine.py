@@ -444,19 +444,20 @@ async def test_a_client_that_never_reads_is_dropped():
     await opened.gone()
 
 
+@pytest.mark.parametrize(("size", "written"), [(1, 3), (125, 127), (1000, 1004)])
 @looped
-async def test_a_client_that_reads_a_little_is_not_dropped_though_more_is_sent():
+async def test_a_client_that_reads_a_little_is_not_dropped_though_more_is_sent(size, written):
     """By other tasks, as in a chat."""
     stage, opened = await staged(timeout_write=5)
     transport = opened.transport
     await stage.say(bytes(1 << 20))
     transport.stall(1 << 20)
     sending = []
-    for taken in (10, 1000, 10, 10, 1004, 10, 0):
+    for taken in (written, 3, written + 10, 3, 0):
         assert not transport.aborted
-        sending.append(asyncio.ensure_future(stage.say(b"x" * 1000)))
+        sending.append(asyncio.ensure_future(stage.say(b"x" * size)))
         await asyncio.sleep(0)
-        transport.stall(transport.unread + 1004 - taken)
+        transport.stall(transport.unread + written - taken)
         opened.pass_time(5)
     assert transport.aborted, "one that has stopped, whatever is sent"
     await asyncio.gather(*sending)
