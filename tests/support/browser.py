@@ -23,6 +23,7 @@ needs_chromium = pytest.mark.skipif(BINARY is None, reason="chromium is not inst
 
 FLAGS = (
     "--headless=new",
+    "--no-sandbox",  # which refuses root, and is refused by many a container; the page is our own
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -41,12 +42,11 @@ FLAGS = (
 def chromium(url: str, folder: Path) -> Iterator[None]:
     """Has the page open; its profile is in `folder`."""
     assert BINARY is not None
-    sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()  # its sandbox refuses root
     profile = folder / "chromium"
     profile.mkdir(exist_ok=True)
     with (folder / "chromium.log").open("wb") as log:
         process = subprocess.Popen(
-            [BINARY, *FLAGS, *sandbox, f"--user-data-dir={profile}", url],
+            [BINARY, *FLAGS, f"--user-data-dir={profile}", url],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
