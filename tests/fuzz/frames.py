@@ -20,7 +20,20 @@ from palfrey.protocols.websocket.deflate import Inflater, Terms
 from palfrey.protocols.websocket.frames import FrameReader
 from tests.corpus.frames import REFUSED
 from tests.fuzz.mutate import cuts
-from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, deflated, fragments, frame, text
+from tests.support.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    close,
+    deflated,
+    fragments,
+    frame,
+    one_by_one,
+    text,
+)
 from tests.support.inprocess import logged
 from tests.support.sockets import Listening, Opened
 
@@ -142,7 +155,7 @@ class FrameJudge:
 
     async def judge(self, raw: bytes, rng: random.Random) -> None:
         stream = raw + BEHIND
-        pieces = cuts(stream, rng)
+        pieces = one_by_one(stream) if rng.random() < 0.3 else cuts(stream, rng)
         whole = Found(False).feed([stream])
         assert Found(False).feed(pieces) == whole, f"in {pieces}"
         assert Found(True).feed(pieces) == Found(True).feed([stream]), f"inflating, in {pieces}"

@@ -65,6 +65,20 @@ def deflated(payload: bytes, stream: zlib._Compress | None = None) -> bytes:
     return data[:-4]
 
 
+def one_by_one(raw: bytes) -> list[bytes]:
+    """The frames of a client's stream, each as it is; the last may be a part of one, or what is none."""
+    found, at = [], 0
+    while at + 2 <= len(raw):
+        length, start = raw[at + 1] & 0x7F, at + 2
+        if length > 125:
+            size = 2 if length == 126 else 8
+            length, start = int.from_bytes(raw[start : start + size], "big"), start + size
+        end = start + length + (4 if raw[at + 1] & 0x80 else 0)
+        found.append(raw[at:end])
+        at = end
+    return found + ([raw[at:]] if at < len(raw) else [])
+
+
 def upgrade(*fields: bytes, target: bytes = b"/", key: bytes = KEY) -> bytes:
     """A browser's request for a WebSocket, with further fields."""
     lines = (

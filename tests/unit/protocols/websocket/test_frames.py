@@ -14,7 +14,20 @@ from palfrey.protocols.websocket.codes import Close, WebSocketError
 from palfrey.protocols.websocket.deflate import MAX_ENDS, Inflater, Terms
 from palfrey.protocols.websocket.frames import FrameReader, close_payload, header, read_close
 from tests.corpus.frames import MAX_FRAMES, MAX_SIZE, REFUSED
-from tests.support.frames import BINARY, CONTINUATION, MASK, PING, PONG, TEXT, deflated, fragments, frame, text
+from tests.support.frames import (
+    BINARY,
+    CONTINUATION,
+    MASK,
+    PING,
+    PONG,
+    TEXT,
+    deflated,
+    fragments,
+    frame,
+    masked,
+    one_by_one,
+    text,
+)
 from tests.support.frames import close as close_frame
 from tests.support.properties import examples
 
@@ -51,10 +64,12 @@ class Found:
 
 
 def read(raw: bytes, **limits) -> list[tuple]:
-    """What comes of these bytes: whole, and a byte at a time, and with more behind them once they have ended it."""
+    """What comes of these bytes: whole, a frame at a time, a byte at a time, and with more behind them once they have
+    ended it."""
     whole = Found(**limits).feed(raw)
     single = Found(**limits).feed(*(raw[at : at + 1] for at in range(len(raw))))
     assert single == whole
+    assert Found(**limits).feed(*one_by_one(raw)) == whole
     if whole and whole[-1][0] in ("error", "close"):
         behind = text("behind it") + close_frame(1001) + b"\xff" * 20
         assert Found(**limits).feed(raw + behind) == whole
@@ -124,6 +139,22 @@ def test_masks_go_on_over_the_parts_of_a_frame():
     for step in (1, 2, 3, 5, 4096, 4097, 4099):
         pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
         assert Found().feed(*pieces) == [("message", payload)], step
+
+
+def test_a_read_that_looks_like_a_frame_in_the_middle_of_one():
+    inner = text("Hello")
+    # A payload's part.
+    payload = masked(inner, MASK)
+    assert Found().feed(frame(BINARY, payload)[:6], inner) == [("message", payload)]
+    assert Found().feed(frame(BINARY, b"abcd" + payload)[:10], inner) == [("message", b"abcd" + payload)]
+    # The rest of a header: the length is 0x8185, and so forth.
+    found = Found()
+    assert found.feed(b"\x82\xfe", inner) == []
+    assert found.feed(bytes(0x8185 - 5)) == [("message", masked(inner[6:] + bytes(0x8185 - 5), inner[2:6]))]
+    # Behind the end.
+    assert [event[0] for event in Found().feed(close_frame(), inner)] == ["close"]
+    assert [event[0] for event in Found().feed(frame(TEXT, b"\xff"), inner)] == ["error"]
+    assert [event[0] for event in Found().feed(frame(3), inner)] == ["error"]
 
 
 # What must not be -----------------------------------------------------------------------------------------------------
