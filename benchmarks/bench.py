@@ -1,6 +1,7 @@
 """`scripts/bench`: measures Palfrey against other servers, and renders what was measured.
 
     scripts/bench hello tls               two scenarios, printed
+    scripts/bench ws-echo-64 ws-deflate   WebSockets (needs a C compiler, and zlib with its headers)
     scripts/bench idle                    memory of idle connections
     scripts/bench all --rounds 5          every scenario, kept as JSON in benchmarks/results
     scripts/bench report [FILE ...]       docs/benchmarks.md and its figures from the newest run of each Python
@@ -61,7 +62,8 @@ def _report(paths: list[Path]) -> None:
 
 
 def _measure(options: argparse.Namespace, names: list[str]) -> None:
-    load.require()
+    if any(name != IDLE and SCENARIOS[name].websocket is None for name in names):
+        load.require()
     wanted = options.servers.split(",") if options.servers else list(CONTESTANTS)
     missing = [name for name in wanted if name not in CONTESTANTS or not installed(name)]
     if missing:
