@@ -41,7 +41,7 @@ OFFER = b"Sec-WebSocket-Extensions: permessage-deflate"
 BEHIND = bytes(32)
 """Follows every stream, so that a header that is wrong is there to its end: readers differ in how early they look."""
 UNKNOWN = (1009, 1014)
-"""Codes with which a stream ends here and not for wsproto: our bound for want of another, 2 ** 62 bytes, and a code that
+"""Codes with which a stream ends here and not for wsproto: our bound for want of another, 2 ** 62 bytes, and one that
 has been registered since."""
 SOME = "aä€𐍈".encode()
 
