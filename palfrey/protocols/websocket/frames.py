@@ -122,9 +122,10 @@ class FrameReader:
                 and length <= self._max_size
             ):
                 payload = unmask(data[start:], data[start - 4 : start])
-                self.messages += 1
                 self.octets += length
-                self._on_message(payload if first == WHOLE_BINARY else self._text_of(payload))
+                message = payload if first == WHOLE_BINARY else self._text_of(payload)
+                self.messages += 1
+                self._on_message(message)
                 return
         self._feed_parts(data)
 
@@ -212,10 +213,13 @@ class FrameReader:
 
     def _data(self, first: int, payload: bytes) -> None:
         """A whole data frame."""
-        if first & FIN and not self._opcode and not first & RSV1:
-            # Nearly all messages: one frame, as it is.
+        if first & FIN and not self._opcode:
+            # Nearly all messages: one frame.
+            if first & RSV1 and self._inflater is not None:
+                payload = self._inflater.feed(payload, True, self._max_size)
+            message = self._text_of(payload) if first & 0x0F == TEXT else payload
             self.messages += 1
-            self._on_message(payload if first == WHOLE_BINARY else self._text_of(payload))
+            self._on_message(message)
             return
         self._begin(first)
         self._add(payload, last=bool(first & FIN))
