@@ -213,15 +213,28 @@ def wait_no_longer(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """Also those that drain already: the last one to close a listener has to know that it may be the last. Who boots
-    has nothing to finish."""
-    for worker in roster.workers.values() if roster.listeners_closed else ():
+    """Also those that drain already: the last one to close a listener has to know that it may be the last.
+
+    Who boots, and a mold, has nothing to finish, but copies of the listeners (a mold those of a worker that it is told
+    to fork), and does not accept. If such a one were the last to close them, what is queued would be reset: so they go
+    first, and the others when these are gone.
+    """
+    if not roster.listeners_closed:
+        return
+    idle_holders = [worker for worker in roster.workers.values() if _holds_without_accepting(worker)]
+    for worker in roster.workers.values():
         if worker.phase not in (Phase.BOOTING, Phase.READY, Phase.DRAINING):
             continue
         if roster.fast or worker.phase is Phase.BOOTING:
             yield Quit(worker.pid, "is to end with the service")
-        elif not worker.stop_told:
+        elif not worker.stop_told and (worker.is_mold or not idle_holders):
             yield Stop(worker.pid)
+
+
+def _holds_without_accepting(worker: Worker) -> bool:
+    """Until it is gone, or killed: who does not go by itself is not waited for any longer than that."""
+    never_ready = worker.ready_at is None or worker.is_mold
+    return never_ready and worker.phase not in (Phase.ABORTED, Phase.KILLED)
 
 
 def finish(roster: Roster, clock: Clock) -> Iterator[Action]:

@@ -286,6 +286,7 @@ class TestCountAndEnd:
         foundry.scale(+1)
         assert Stop(mold) in foundry.stop()
         foundry.obey()
+        foundry.obey()  # the workers, who go when the mold has gone
         assert not any(isinstance(action, Finish) for action in foundry.done)
         foundry.bear()
         assert foundry.seats() == [(2, 1)]
@@ -296,6 +297,7 @@ class TestCountAndEnd:
         foundry.at_once = False
         foundry.scale(+1)
         foundry.stop()
+        foundry.obey()
         foundry.obey()
         assert isinstance(foundry.wait(2 * BIRTH_GRACE)[-1], Finish)
 

@@ -592,12 +592,21 @@ class TestStop:
         assert world.stop(fast=True) == [Quit(pid, "is to end with the service")]
         assert world.stop() == []
 
-    def test_during_a_reload_the_canary_is_told_too(self) -> None:
+    def test_who_boots_goes_first_since_it_has_the_listeners_and_does_not_accept(self) -> None:
         world = serving(1)
         world.reload()
         serves, canary = world.pids()
-        assert world.stop() == [CloseListeners(), Stop(serves), Quit(canary, "is to end with the service")]
+        assert world.stop() == [CloseListeners(), Quit(canary, "is to end with the service")]
+        world.exit(canary)
+        assert world.settle() == [Stop(serves)]
         assert world.obey() == [Finish(0)]
+
+    def test_who_boots_and_does_not_go_is_killed_and_not_waited_for(self) -> None:
+        world = serving(1)
+        world.reload()
+        serves, canary = world.pids()
+        world.stop()
+        assert world.wait(QUIT_GRACE) == [Kill(canary, "did not end within 5 s"), Stop(serves)]
 
     def test_a_crash_meanwhile_is_not_made_good(self) -> None:
         world = serving(2)
