@@ -215,13 +215,13 @@ def wait_no_longer(roster: Roster, clock: Clock) -> Iterator[Action]:
 def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
     """Also those that drain already: the last one to close a listener has to know that it may be the last.
 
-    Who boots, and a mold, has nothing to finish, but copies of the listeners (a mold those of a worker that it is told
-    to fork), and does not accept. If such a one were the last to close them, what is queued would be reset: so they go
-    first, and the others when these are gone.
+    Who boots, or is yet to be born, or a mold, has nothing to finish, but copies of the listeners (a mold those of a
+    worker that it is told to fork), and does not accept. If such a one were the last to close them, what is queued
+    would be reset: so they go first, and the others when these are gone.
     """
     if not roster.listeners_closed:
         return
-    idle_holders = [worker for worker in roster.workers.values() if _holds_without_accepting(worker)]
+    idle_holders = _unborn(roster, clock) or any(map(_holds_without_accepting, roster.workers.values()))
     for worker in roster.workers.values():
         if worker.phase not in (Phase.BOOTING, Phase.READY, Phase.DRAINING):
             continue
@@ -231,6 +231,10 @@ def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
             yield Stop(worker.pid)
 
 
+def _unborn(roster: Roster, clock: Clock) -> bool:
+    return any(expected(roster, pool, clock) for pool in roster.pools.values())
+
+
 def _holds_without_accepting(worker: Worker) -> bool:
     """Until it is gone, or killed: who does not go by itself is not waited for any longer than that."""
     never_ready = worker.ready_at is None or worker.is_mold
@@ -238,8 +242,7 @@ def _holds_without_accepting(worker: Worker) -> bool:
 
 
 def finish(roster: Roster, clock: Clock) -> Iterator[Action]:
-    unborn = any(expected(roster, pool, clock) for pool in roster.pools.values())
-    if not roster.workers and not unborn and roster.listeners_closed and not others_end(roster, clock):
+    if not roster.workers and not _unborn(roster, clock) and roster.listeners_closed and not others_end(roster, clock):
         yield Finish(roster.exit_status)
 
 

@@ -286,10 +286,14 @@ class TestCountAndEnd:
         foundry.scale(+1)
         assert Stop(mold) in foundry.stop()
         foundry.obey()
-        foundry.obey()  # the workers, who go when the mold has gone
         assert not any(isinstance(action, Finish) for action in foundry.done)
         foundry.bear()
-        assert foundry.seats() == [(2, 1)]
+        born = foundry.workers()[-1]
+        assert (born.slot, born.phase) == (2, Phase.QUITTING)
+        assert not any(worker.stop_told for worker in foundry.workers()), "it has the listeners, and does not accept"
+        foundry.exit(born.pid)
+        foundry.settle()
+        assert all(worker.stop_told for worker in foundry.workers())
         assert isinstance(foundry.obey()[-1], Finish)
 
     def test_a_stop_does_not_wait_for_ever_for_the_unborn(self) -> None:
@@ -298,8 +302,8 @@ class TestCountAndEnd:
         foundry.scale(+1)
         foundry.stop()
         foundry.obey()
-        foundry.obey()
-        assert isinstance(foundry.wait(2 * BIRTH_GRACE)[-1], Finish)
+        foundry.wait(2 * BIRTH_GRACE)
+        assert isinstance(foundry.obey()[-1], Finish)
 
     def test_a_mold_that_still_imports_is_not_waited_for(self) -> None:
         foundry = Foundry()
