@@ -215,7 +215,7 @@ def wait_no_longer(roster: Roster, clock: Clock) -> Iterator[Action]:
 def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
     """Also those that drain already: the last one to close a listener has to know that it may be the last.
 
-    Who boots, or is yet to be born, or a mold, has nothing to finish, but copies of the listeners (a mold those of a
+    Who boots, or is yet to be born, or a mold, has nothing to finish, but copies of the listeners (a mold those of the
     worker that it is told to fork), and does not accept. If such a one were the last to close them, what is queued
     would be reset: so they go first, and the others when these are gone.
     """
