@@ -397,3 +397,15 @@ def _wait_for_line(path: Path, text: str) -> None:
     while not (path.exists() and text in path.read_text()):
         assert time.monotonic() < deadline, f"no {text!r} in {path}"
         time.sleep(0.01)
+
+
+def test_workers_that_are_ordered_at_once_hold_nothing_of_each_other(preload: Start) -> None:
+    """One that kept another's copy of the listener would keep it open while it drains, and reset its queue at the end."""
+    server = preload(workers=6)
+    listening = [
+        [held for held in psutil.Process(pid).net_connections() if held.status == psutil.CONN_LISTEN]
+        for pid in workers(server)
+    ]
+    assert [len(held) for held in listening] == [1] * 6
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
