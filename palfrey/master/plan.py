@@ -268,13 +268,15 @@ DEPARTING: tuple[Rule, ...] = (
     depart,
     part_with_the_overdue,
     kill_barren_molds,
+    hold_back,
     let_go,
     let_molds_go,
     cast,
     fill,
     hurry_the_successor,
+    end_the_successor,
 )
-"""Who dies is replaced, and so is who is worn; nothing new is begun."""
+"""Who dies is replaced, and so is who is worn; nothing new is begun, and what was begun is given up."""
 RETIRED: tuple[Rule, ...] = (part_with_the_overdue, kill_barren_molds, hurry_the_successor, retire_all, leave)
 ENDING: tuple[Rule, ...] = (
     wait_no_longer,

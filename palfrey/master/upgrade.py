@@ -216,7 +216,7 @@ class Upgrade:
     def end_successor(self, action: EndSuccessor) -> None:
         if action.kill:
             self._log.error("Process %d %s: killed", action.pid, action.reason)
-        elif not self._desk.roster.ending:
+        elif not self._desk.roster.leaving:
             self._failure = (action.reason, "")
         fast = signal.SIGQUIT if self._desk.roster.fast else signal.SIGTERM
         with contextlib.suppress(ProcessLookupError):
@@ -238,10 +238,10 @@ class Upgrade:
         stage = self._state.gone(time.monotonic())
         self._desk.bulletin.upgrade = ""
         cause, said = cause_of(status), self._part()
-        if not self._ready and not self._desk.roster.ending:
+        if not self._ready and not self._desk.roster.leaving:
             told = "was told to end" if self._stopped else cause
             self._fails(*(self._failure or (f"process {pid} {told} before it was ready", "")), said)
-        elif self._desk.roster.ending:
+        elif self._desk.roster.leaving:
             self._log.info("Process %d has ended", pid)
         elif self._stopped:
             self._log.info("Process %d has ended, as it was told to; this one serves on", pid)

@@ -505,6 +505,20 @@ def test_orders_while_the_successor_starts(serve: Start, site: Path) -> None:
     assert way.exists()
 
 
+def test_a_stop_that_waits_for_its_drain_delay_gives_the_upgrade_up(serve: Start, site: Path) -> None:
+    server = serve(*QUICK, "--drain-delay", "60", workers=1)
+    way = gate(site)
+    successor = begin_upgrade(server)
+    server.wait_for("at the gate")
+    server.signal(signal.SIGTERM)
+    server.wait_for_each("Stopping .SIGTERM. in 60 s", f"Process {successor} has ended")
+    assert server.get()[1] == "1"
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert not server.has_said("Upgrade failed")
+    assert way.exists()
+
+
 def test_an_upgrade_waits_for_the_reload_that_is_under_way(serve: Start, site: Path) -> None:
     server = serve(*QUICK, workers=1)
     way = gate(site)
