@@ -168,6 +168,9 @@ class Voice:
     def departs(self, child: Child, departure: Departure, *, ending: bool) -> None:
         """The exit of a worker: a surprise is an error, what was ordered is news for the curious."""
         name, log = child.label.capitalize(), self.logs.error
+        if departure.cut_short:
+            log.error("%s (%d) %s while it drained; %s", name, child.pid, departure.cause, _cut(child))
+            return
         if departure.expected or ending:
             log.debug("%s (%d) %s", name, child.pid, departure.cause)
             return
@@ -191,10 +194,14 @@ class Voice:
 
     def forces(self, child: Child, reason: str, now: float, *, kill: bool) -> None:
         """A worker is aborted or killed; with a kill goes what it held."""
-        row = child.row
-        held = f"{row.connections} connections and {row.in_flight} requests are cut" if kill else _oldest(child, now)
+        held = _cut(child) if kill else _oldest(child, now)
         way = "killed" if kill else "aborted"
         self.logs.error.error("%s (%d) %s: %s; %s", child.label.capitalize(), child.pid, reason, way, held)
+
+
+def _cut(child: Child) -> str:
+    """What is lost with a worker, by its last word."""
+    return f"{child.row.connections} connections and {child.row.in_flight} requests are cut"
 
 
 def _oldest(child: Child, now: float) -> str:

@@ -220,9 +220,10 @@ class Roster:
         pool = self.pools[worker.pool]
         if pool.candidate is not None and pool.candidate.generation == worker.generation:
             expected = True  # the refusal tells of it
+        cut_short = worker.phase is Phase.DRAINING and status != 0 and not worker.is_mold
         slot = pool.slots.get(worker.slot) or Slot(worker.slot)
         setback = slot.setback(now)
-        return Departure(worker, cause, expected, setback.retry_in, slot.failures, setback.times, slot.waits)
+        return Departure(worker, cause, expected, setback.retry_in, slot.failures, setback.times, slot.waits, cut_short)
 
     def resumed(self, now: float) -> None:
         """The arbiter was itself stopped for a while (SIGSTOP, a suspended machine), and so, maybe, were the workers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +117,20 @@ def test_a_halted_roll_out_says_where_it_stands_and_what_to_do(voice: Voice, cap
 
 
 CHILD: Any = type("Child", (), {"label": "worker 2", "pid": 9, "is_mold": False})
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_who_dies_while_it_drains_is_told_of_with_what_is_lost(voice: Voice, caplog: Any, ending: bool) -> None:
+    row = SimpleNamespace(connections=3, in_flight=2)
+    child: Any = SimpleNamespace(label="worker 2", pid=9, is_mold=False, row=row)
+    worker = Worker(12, "app", 1, 1, Terms(2), 0.0)
+    gone = Departure(worker, "was killed by SIGSEGV", True, 0.0, 0, cut_short=True)
+    voice.departs(child, gone, ending=ending)
+    (record,) = caplog.records
+    assert (record.levelname, record.message.partition(") ")[2]) == (
+        "ERROR",
+        "was killed by SIGSEGV while it drained; 3 connections and 2 requests are cut",
+    )
 
 
 def test_why_a_worker_cannot_serve_is_told_in_full_once_and_then_counted(voice: Voice, caplog: Any) -> None:
