@@ -502,6 +502,14 @@ class TestCrash:
         assert world.settle() == []
 
 
+def test_who_dies_while_it_drains_had_not_come_to_its_end() -> None:
+    world = serving(3)
+    crashed, ended, _ = world.pids()
+    world.stop()
+    assert world.exit(crashed, sig=11).cut_short
+    assert not world.exit(ended).cut_short
+
+
 class TestStuck:
     def test_aborted_replaced_and_killed(self) -> None:
         world = serving(1, timeout=30)
@@ -549,6 +557,15 @@ class TestDraining:
         assert world.wait(30 + MARGIN - 0.1) == []
         assert world.wait(0.1) == [Kill(pid, "did not end within 30 + 5 s of being told to drain")]
         assert world.wait(100) == []
+
+    @pytest.mark.parametrize("fast", [False, True])
+    def test_a_pause_of_the_whole_service_takes_nothing_of_its_time(self, fast: bool) -> None:
+        world = serving(1, graceful_timeout=30, timeout=0)
+        world.stop(fast=fast)
+        world.now += 1000
+        world.roster.resumed(world.now)
+        assert world.settle() == []
+        assert len(only(world.wait(QUIT_GRACE if fast else 30 + MARGIN), Kill)) == 1
 
     def test_one_that_failed_and_does_not_exit(self) -> None:
         world = serving(2, timeout=0)
