@@ -430,6 +430,61 @@ def test_a_successor_that_is_killed_before_it_is_ready(serve: Start, site: Path)
     way.write_text("its worker sees that it is gone, and goes")
 
 
+PICKY = """
+import asyncio, os, pathlib
+
+class App:
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            if os.environ["PALFREY_WORKER"] == "2" and pathlib.Path("no-database").exists():
+                while not pathlib.Path("go").exists():
+                    await asyncio.sleep(0.01)
+                await send({"type": "lifespan.startup.failed", "message": "no database"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"ok " + os.environ["PALFREY_GENERATION"].encode()})
+
+app = App()
+"""
+
+
+def short(serve: Start, site: Path) -> tuple[Server, int]:
+    """A server and its successor, of which one of two workers cannot start."""
+    (site / "main.py").write_text(PICKY)
+    server = serve(*QUICK)
+    (site / "no-database").touch()
+    successor = begin_upgrade(server)
+    server.wait_for(r"Worker 1 \(\d+\) is ready, generation 2")
+    (site / "go").touch()
+    server.wait_for("Generation 2 serves with 1 of 2 workers: worker 2: .*no database")
+    server.wait_for(f"Process {server.pid} serves on until all workers of this one are ready")
+    return server, successor
+
+
+def test_a_successor_that_is_short_of_a_worker_is_waited_for(serve: Start, site: Path) -> None:
+    server, successor = short(serve, site)
+    assert len(psutil.Process(server.pid).children()) == 3, "two workers and the successor"
+    (site / "no-database").unlink()
+    server.wait_for(f"Process {successor} takes over")
+    server.wait_for(f"Process {server.pid} has left")
+    server.follow(successor)
+    assert server.get()[1] == "2"
+
+
+def test_a_predecessor_that_is_killed_leaves_the_service_to_one_that_is_short(serve: Start, site: Path) -> None:
+    server, successor = short(serve, site)
+    server.signal(signal.SIGKILL)
+    server.wait_for(f"Process {server.pid} has gone without handing over; this one is the service now")
+    server.follow(successor)
+    server.signal(signal.SIGUSR2)
+    server.wait_for(r"Upgrading: process \d+ executes")  # which is refused to one that has not come to serve
+
+
 def test_a_predecessor_that_is_killed_meanwhile(serve: Start, site: Path) -> None:
     server = serve(*QUICK, "--pid", "palfrey.pid", workers=1)
     way = gate(site)
