@@ -45,7 +45,7 @@ from palfrey.master.actions import (
     Stop,
     WaitUntil,
 )
-from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn
+from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn, unborn
 from palfrey.master.overdue import Clock, part_with_the_overdue
 from palfrey.master.records import Phase, Pool, Slot, Worker
 from palfrey.master.rehearsal import hold_back, is_in_the_way, make_room
@@ -221,7 +221,7 @@ def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
     """
     if not roster.listeners_closed:
         return
-    idle_holders = _unborn(roster, clock) or any(map(_holds_without_accepting, roster.workers.values()))
+    idle_holders = unborn(roster, clock) or any(map(_holds_without_accepting, roster.workers.values()))
     for worker in roster.workers.values():
         if worker.phase not in (Phase.BOOTING, Phase.READY, Phase.DRAINING):
             continue
@@ -231,10 +231,6 @@ def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
             yield Stop(worker.pid)
 
 
-def _unborn(roster: Roster, clock: Clock) -> bool:
-    return any(expected(roster, pool, clock) for pool in roster.pools.values())
-
-
 def _holds_without_accepting(worker: Worker) -> bool:
     """Until it is gone, or killed: who does not go by itself is not waited for any longer than that."""
     never_ready = worker.ready_at is None or worker.is_mold
@@ -242,7 +238,7 @@ def _holds_without_accepting(worker: Worker) -> bool:
 
 
 def finish(roster: Roster, clock: Clock) -> Iterator[Action]:
-    if not roster.workers and not _unborn(roster, clock) and roster.listeners_closed and not others_end(roster, clock):
+    if not roster.workers and not unborn(roster, clock) and roster.listeners_closed and not others_end(roster, clock):
         yield Finish(roster.exit_status)
 
 

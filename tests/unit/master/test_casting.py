@@ -17,6 +17,7 @@ from palfrey.master.actions import (
     Refuse,
     Retire,
     Spawn,
+    StartSuccessor,
     Stop,
     Suspend,
 )
@@ -268,6 +269,15 @@ class TestBirth:
         foundry.now += 100.0
         foundry.roster.resumed(foundry.now)
         assert foundry.settle() == []
+
+
+def test_an_upgrade_waits_for_the_unborn_whom_this_process_has_to_adopt() -> None:
+    foundry = serving()
+    foundry.at_once = False
+    foundry.scale(+1)
+    foundry.roster.succession.ask(auto=True, limit=0, now=foundry.now)
+    assert foundry.settle() == []
+    assert StartSuccessor() in foundry.bear()
 
 
 class TestCountAndEnd:
