@@ -232,7 +232,12 @@ class Upgrade:
         """The service is the successor's from here on."""
         desk, state = self._desk, self._state
         desk.house.hand_over(set(self._ready.get("taken", ())), self._ready.get("pidfile"))
-        desk.bulletin.hand_over(state.pid)
+        if not desk.bulletin.hand_over(state.pid):
+            self._log.error(
+                "systemd does not take MAINPID=%d at NOTIFY_SOCKET: it will take the end of this process for the end of "
+                "the service; start that again then",
+                state.pid,
+            )
         self._say("yours")
         self._log.info("Process %d takes over; the workers of this one finish what they have begun", state.pid)
 
