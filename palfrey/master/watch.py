@@ -135,12 +135,14 @@ class Watcher:
         self._ears.forget(self._channel)
         self._channel.close()
         self._channel = None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)  # it holds nothing, and has nothing to tidy up
         try:
-            return cause_of(os.waitpid(self._pid, 0)[1])
-        except ChildProcessError:  # as process 1, the arbiter reaps whatever ends
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if not pid:
+                os.kill(self._pid, signal.SIGKILL)  # it holds nothing, and has nothing to tidy up
+                status = os.waitpid(self._pid, 0)[1]
+        except ChildProcessError:  # as process 1, the arbiter reaps whatever ends; the pid may be another's by now
             return "ended"
+        return cause_of(status)
 
 
 # The child ----------------------------------------------------------------------------------------------------------
