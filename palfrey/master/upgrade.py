@@ -234,8 +234,8 @@ class Upgrade:
         desk.house.hand_over(set(self._ready.get("taken", ())), self._ready.get("pidfile"))
         if not desk.bulletin.hand_over(state.pid):
             self._log.error(
-                "systemd does not take MAINPID=%d at NOTIFY_SOCKET: it will take the end of this process for the end of "
-                "the service; start that again then",
+                "systemd does not take MAINPID=%d at NOTIFY_SOCKET: it will take the end of this process for the "
+                "end of the service; start that again then",
                 state.pid,
             )
         self._say("yours")
