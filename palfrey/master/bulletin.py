@@ -244,7 +244,7 @@ def any_healthy(roster: Roster, since: float) -> bool:
 def describe(roster: Roster, stage: Stage, refusal: str = "", upgrade: str = "") -> str:
     """The service in one line, for `systemctl status`."""
     if roster.ending:
-        return f"Stopping: {_workers(sum(not worker.is_mold for worker in roster.workers.values()))} left"
+        return f"Stopping: {counted(sum(not worker.is_mold for worker in roster.workers.values()))} left"
     parts = [_pool(roster, pool, stage) for pool in roster.pools.values()]
     if roster.leaving:
         parts.insert(0, "Not ready any more, stopping soon")
@@ -265,7 +265,7 @@ def _pool(roster: Roster, pool: Pool, stage: Stage) -> str:
     ]
     current = {worker.slot for worker in serving if worker.generation == pool.generation and worker.slot < pool.target}
     older = {worker.slot for worker in serving if worker.generation < pool.generation and worker.slot < pool.target}
-    count = f"{len(current)} of {_workers(pool.target)}"
+    count = f"{len(current)} of {counted(pool.target)}"
     if stage is Stage.STARTING:
         text = f"Starting: {count} ready"
     else:
@@ -288,5 +288,6 @@ def _pool(roster: Roster, pool: Pool, stage: Stage) -> str:
     return text
 
 
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+def counted(count: int, what: str = "worker") -> str:
+    """ "1 worker", "2 workers" """
+    return f"1 {what}" if count == 1 else f"{count} {what}s"

@@ -121,7 +121,7 @@ CHILD: Any = type("Child", (), {"label": "worker 2", "pid": 9, "is_mold": False}
 
 @pytest.mark.parametrize("ending", [False, True])
 def test_who_dies_while_it_drains_is_told_of_with_what_is_lost(voice: Voice, caplog: Any, ending: bool) -> None:
-    row = SimpleNamespace(connections=3, in_flight=2)
+    row = SimpleNamespace(connections=3, in_flight=1)
     child: Any = SimpleNamespace(label="worker 2", pid=9, is_mold=False, row=row)
     worker = Worker(12, "app", 1, 1, Terms(2), 0.0)
     gone = Departure(worker, "was killed by SIGSEGV", True, 0.0, 0, cut_short=True)
@@ -129,7 +129,7 @@ def test_who_dies_while_it_drains_is_told_of_with_what_is_lost(voice: Voice, cap
     (record,) = caplog.records
     assert (record.levelname, record.message.partition(") ")[2]) == (
         "ERROR",
-        "was killed by SIGSEGV while it drained; 3 connections and 2 requests are cut",
+        "was killed by SIGSEGV while it drained; 3 connections and 1 request are lost with it",
     )
 
 
@@ -198,7 +198,7 @@ class TestHangs:
             f"its oldest request, as of 15.0 s ago: {request}16.5 s ago",
             "Worker 2 (9) has not answered for 30 s: aborted; "
             f"its oldest request, as of 30.0 s ago: {request}31.5 s ago",
-            "Worker 2 (9) did not answer SIGABRT either: killed; 5 connections and 2 requests are cut",
+            "Worker 2 (9) did not answer SIGABRT either: killed; 5 connections and 2 requests are lost with it",
         ]
 
     def test_none_in_hand(self, voice: Voice, child: Any, caplog: Any) -> None:
