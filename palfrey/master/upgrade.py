@@ -256,7 +256,7 @@ class Upgrade:
         else:
             self._log.error("Process %d has ended, and was not told to; this one serves on", pid)
         if stage is Stage.LEFT and not self._desk.roster.ending:
-            self._desk.house.take_back()
+            self._desk.house.take_back(pid)
             self._desk.bulletin.take_back()
 
     def _part(self) -> str:
