@@ -56,7 +56,7 @@ class Pidfile:
         return False
 
     def rename(self, path: str) -> None:
-        """Move the file to another place, over what is there: that of a predecessor (an upgrade). Raises ConfigError."""
+        """Move the file over that of a predecessor, or wherever it is to be (an upgrade); raises ConfigError."""
         target = os.path.abspath(path)
         try:
             if self.read() != os.getpid():
