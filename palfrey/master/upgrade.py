@@ -215,14 +215,14 @@ class Upgrade:
             self._say("heard")
 
     def end_successor(self, action: EndSuccessor) -> None:
+        self._hear()  # it is not our child: what has ended may be another by now
+        if self._successor is None:
+            return
         if action.kill:
             self._log.error("Process %d %s: killed", action.pid, action.reason)
         elif not self._desk.roster.leaving:
             self._failure = (action.reason, "")
         fast = signal.SIGQUIT if self._desk.roster.fast else signal.SIGTERM
-        self._hear()  # it is not our child: what has ended may be somebody else by now
-        if self._successor is None:
-            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(action.pid, signal.SIGKILL if action.kill else fast)
         if action.kill:  # what it has started may hold the line
