@@ -127,15 +127,13 @@ class Arbiter:
         for pid, status in self._spawner.exits():
             child = self._spawner.children.get(pid)
             if child is None:
-                self._upgrade.exited(pid, status)
-                continue
+                continue  # an orphan that became ours
             self._desk.safely(self._reports.hear, child)  # its last words come before its death
             self._reports.leave(child)  # a process of its own may still hold the other end
             departure = self._roster.exited(pid, status, time.monotonic(), starved=self._starved(pid, status))
             self._desk.safely(self._take_leave, child, departure)
             self._spawner.release(child)
             self._house.generations.forget({child.generation for child in self._spawner.everybody})
-        self._upgrade.reap()
 
     def _starved(self, pid: int, status: int) -> bool:
         """The kernel killed it for want of memory: nobody else may claim the kill."""

@@ -56,6 +56,14 @@ class Quit:
 
 
 @dataclass(frozen=True, slots=True)
+class Dump:
+    """A worker seems to hang: have it write its stacks to the error log (SIGUSR2), and go on if it can."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Abort:
     """A worker hangs: have it write its stack down (SIGABRT)."""
 
@@ -66,14 +74,6 @@ class Abort:
 @dataclass(frozen=True, slots=True)
 class Kill:
     """End a worker that did not do it itself (SIGKILL)."""
-
-    pid: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dump:
-    """A worker seems to hang: have it write its stacks to the error log (SIGUSR2), and go on if it can."""
 
     pid: int
     reason: str

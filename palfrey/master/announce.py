@@ -11,7 +11,7 @@ import sys
 
 from palfrey.config.settings import Settings
 from palfrey.master.actions import Announce
-from palfrey.master.bulletin import Bulletin
+from palfrey.master.bulletin import Bulletin, counted
 from palfrey.master.generations import Generation
 from palfrey.master.records import Departure, Setback
 from palfrey.master.spawn import Child
@@ -26,7 +26,7 @@ def banner(generation: Generation) -> list[str]:
     why = "" if generation.cpus is None else f" (auto: {generation.cpus.why})"
     lines = [
         f"Palfrey {__version__} on {runtime}, {loop_name(settings)}, {parser_name(settings)}: "
-        f"starting {_workers(generation.workers)}{why} of {settings.app}"
+        f"starting {counted(generation.workers)}{why} of {settings.app}"
     ]
     hint = " (press Ctrl-C to stop)" if sys.stderr is not None and sys.stderr.isatty() else ""
     lines += [f"Listening on {url}{hint}" for url in generation.urls]
@@ -65,7 +65,7 @@ class Voice:
 
     def serves(self, standing: Announce, main_pid: int | None) -> None:
         """How a generation stands. `main_pid` when systemd does not know which process is the main one."""
-        text = f"Generation {standing.generation} serves with {standing.ready} of {_workers(standing.target)}"
+        text = f"Generation {standing.generation} serves with {standing.ready} of {counted(standing.target)}"
         if standing.ready == standing.target:
             self.logs.error.info("%s", text)
         else:
@@ -135,7 +135,7 @@ class Voice:
 
     def stops(self, why: str, workers: int, *, fast: bool) -> None:
         manner = "they end at once" if fast else "they finish what they have begun"
-        self.logs.error.info("Stopping (%s): %s; %s", why, _workers(workers), manner)
+        self.logs.error.info("Stopping (%s): %s; %s", why, counted(workers), manner)
         self.bulletin.stops()
 
     def gives_up(self, reason: str, detail: str, *, on_terminal: bool) -> None:
@@ -168,6 +168,9 @@ class Voice:
     def departs(self, child: Child, departure: Departure, *, ending: bool) -> None:
         """The exit of a worker: a surprise is an error, what was ordered is news for the curious."""
         name, log = child.label.capitalize(), self.logs.error
+        if departure.cut_short:
+            log.error("%s (%d) %s while it drained; %s", name, child.pid, departure.cause, _cut(child))
+            return
         if departure.expected or ending:
             log.debug("%s (%d) %s", name, child.pid, departure.cause)
             return
@@ -191,10 +194,15 @@ class Voice:
 
     def forces(self, child: Child, reason: str, now: float, *, kill: bool) -> None:
         """A worker is aborted or killed; with a kill goes what it held."""
-        row = child.row
-        held = f"{row.connections} connections and {row.in_flight} requests are cut" if kill else _oldest(child, now)
+        held = _cut(child) if kill else _oldest(child, now)
         way = "killed" if kill else "aborted"
         self.logs.error.error("%s (%d) %s: %s; %s", child.label.capitalize(), child.pid, reason, way, held)
+
+
+def _cut(child: Child) -> str:
+    """What is lost with a worker, by its last word."""
+    row = child.row
+    return f"{counted(row.connections, 'connection')} and {counted(row.in_flight, 'request')} are lost with it"
 
 
 def _oldest(child: Child, now: float) -> str:
@@ -207,10 +215,6 @@ def _oldest(child: Child, now: float) -> str:
         return f"it had no request in hand {said}"
     request = ascii(row.oldest)[2:-1]
     return f"its oldest request, {said}: {request}, begun {now - row.oldest_since:.1f} s ago"
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _again(times: int) -> str:

@@ -39,6 +39,8 @@ EXTEND_BY = 30.0
 """Seconds that are asked for: two of the pleas may be late."""
 RETRY = 1.0
 """Seconds until a manager that took no message is tried again, and until hanging workers are looked at again."""
+HAND_OVER_PATIENCE = 5.0
+"""Seconds for a manager that is busy to hear who the main process is."""
 TRIES = 60
 """Tries after which a manager that never takes a message is left alone."""
 
@@ -55,9 +57,7 @@ class Stage(Enum):
 class Bulletin:
     """`notify` sends; False when the message was not taken."""
 
-    def __init__(
-        self, notify: Callable[[str], bool] = systemd.notify, environ: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, notify: Callable[..., bool] = systemd.notify, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
         self.stage = Stage.STARTING
         self.refusal = ""
@@ -115,11 +115,13 @@ class Bulletin:
         self.refusal = reason
         self._is_ready()
 
-    def hand_over(self, pid: int) -> None:
+    def hand_over(self, pid: int) -> bool:
         """Another process is the service, and systemd's main process, from now on. It listens to that one alone then
-        (NotifyAccess=main), so we have to say it, and nothing more."""
-        self._say_now(systemd.main_pid_state(pid))
+        (NotifyAccess=main), so we have to say it, and nothing more. False when systemd did not take it, which will
+        take our end for the service's: so for this once the arbiter waits."""
+        taken = not self._heard or self.silent or self._notify(systemd.main_pid_state(pid), patience=HAND_OVER_PATIENCE)
         self.silent = True
+        return taken
 
     def take_back(self) -> None:
         """That other process is no more."""
@@ -242,7 +244,7 @@ def any_healthy(roster: Roster, since: float) -> bool:
 def describe(roster: Roster, stage: Stage, refusal: str = "", upgrade: str = "") -> str:
     """The service in one line, for `systemctl status`."""
     if roster.ending:
-        return f"Stopping: {_workers(sum(not worker.is_mold for worker in roster.workers.values()))} left"
+        return f"Stopping: {counted(sum(not worker.is_mold for worker in roster.workers.values()))} left"
     parts = [_pool(roster, pool, stage) for pool in roster.pools.values()]
     if roster.leaving:
         parts.insert(0, "Not ready any more, stopping soon")
@@ -263,7 +265,7 @@ def _pool(roster: Roster, pool: Pool, stage: Stage) -> str:
     ]
     current = {worker.slot for worker in serving if worker.generation == pool.generation and worker.slot < pool.target}
     older = {worker.slot for worker in serving if worker.generation < pool.generation and worker.slot < pool.target}
-    count = f"{len(current)} of {_workers(pool.target)}"
+    count = f"{len(current)} of {counted(pool.target)}"
     if stage is Stage.STARTING:
         text = f"Starting: {count} ready"
     else:
@@ -286,5 +288,6 @@ def _pool(roster: Roster, pool: Pool, stage: Stage) -> str:
     return text
 
 
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+def counted(count: int, what: str = "worker") -> str:
+    """ "1 worker", "2 workers" """
+    return f"1 {what}" if count == 1 else f"{count} {what}s"

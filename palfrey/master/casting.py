@@ -43,6 +43,11 @@ def expected(roster: Roster, pool: Pool, clock: Clock) -> list[Birth]:
     ]
 
 
+def unborn(roster: Roster, clock: Clock) -> bool:
+    """Whether any worker, of whatever pool, has been ordered and not been heard of."""
+    return any(expected(roster, pool, clock) for pool in roster.pools.values())
+
+
 def broken_mold(roster: Roster, pool: Pool) -> Slot | None:
     """The molds' slot, when the one that is missing has failed: no worker can be had then."""
     slot = pool.mold_slot

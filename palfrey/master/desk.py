@@ -90,6 +90,13 @@ class Desk:
         wanted = self.house.settings.workers
         return self.house.view(budget().cpus if wanted == "auto" else wanted)
 
+    def opens(self) -> None:
+        """The service is up; said once, to whoever started it."""
+        if not self.house.announced:
+            self.house.announced = True
+            self.house.tell_launcher(0, "")
+            self.hook("when_ready", self.view())
+
     def at_fork(self, shed: Callable[[], None]) -> None:
         """What a part of the arbiter has to close in each forked child."""
         self._at_fork.append(shed)

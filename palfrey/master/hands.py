@@ -154,13 +154,13 @@ class Hands:
         self._desk.log.info("The old worker may have had what the new code needs (%s): trying it alone", action.reason)
 
     def _announce(self, action: Announce) -> None:
-        desk, house = self._desk, self._desk.house
-        desk.voice.serves(action, house.main_pid)
+        desk, heir = self._desk, self._upgrade.heir
+        desk.voice.serves(action, desk.house.main_pid)
         desk.scoreboard.ready = True
-        if not house.announced:
-            house.announced = True
-            house.tell_launcher(0, "")
-            desk.hook("when_ready", desk.view())
+        if heir.waits and action.ready < action.target:
+            heir.is_short()
+        else:
+            desk.opens()
 
     def _suspend(self, action: Suspend) -> None:
         self._desk.voice.suspends(action.reason)

@@ -2,7 +2,7 @@
 
 What it hears and says is in upgrade.py, which is the other side of the line. Until the service is handed over this
 process changes nothing that belongs to the other: not the pid file, not the files of UNIX sockets, and the service
-manager hears nothing of it.
+manager hears nothing of it. It asks for the service when all its workers are ready, so that at no time fewer serve.
 """
 
 from __future__ import annotations
@@ -36,6 +36,18 @@ class Heir:
             desk.roster.scale(self._pool, wanted - configured)
         desk.log.info("Process %d goes on serving until this one is ready", heritage.predecessor)
 
+    @property
+    def waits(self) -> bool:
+        """Another process is the service, and serves."""
+        before = self._desk.roster.predecessor
+        return before is not None and not before.leaving
+
+    def is_short(self) -> None:
+        """Some workers are ready, and others have failed."""
+        before = self._desk.roster.predecessor
+        assert before is not None
+        self._desk.log.warning("Process %d serves on until all workers of this one are ready", before.pid)
+
     def say_that_we_stop(self) -> None:
         heritage, before = self._desk.house.heritage, self._desk.roster.predecessor
         if heritage is not None and not heritage.channel.send("stopping") and before is not None:
@@ -66,5 +78,6 @@ class Heir:
         """The service is ours, and so are its names. `main_pid` when the service manager was not told."""
         self._desk.house.take_over()
         self._desk.bulletin.silent = False
-        if self._desk.house.announced:
+        if self._desk.roster.pools[self._pool].announced is not None:
+            self._desk.opens()
             self._desk.bulletin.serves(main_pid)

@@ -1,13 +1,19 @@
 """The successor's process: forked, and on its way to being another program.
 
-Between fork and exec it is given the listeners (`palfrey/system/inheritance.py`), its end of the line to us, what
-systemd meant for the service, and nobody's signal handlers; all else closes itself. What it writes to standard error
-before it has come to itself (a missing interpreter, a broken installation) goes to a file without a name, so that its
-words can be read here should they be its last.
+It is forked twice, and the process between ends at once: so its parent is at no time this process, which is about to
+end, but the one that stays, init or the service manager. systemd waits for a main process, and sees its death, only
+where that was its own child when it became that. What tells us of its end is the end of the line.
+
+Between the second fork and exec it is given the listeners (`palfrey/system/inheritance.py`), its end of the line to
+us, what systemd meant for the service, and nobody's signal handlers; all else closes itself. What it writes to standard
+error before it has come to itself (a missing interpreter, a broken installation) goes to a file without a name, so that
+its words can be read here should they be its last.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import tempfile
@@ -17,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from palfrey.master.signals import SIGNALS, blocked
 from palfrey.system.channel import Channel, channel_pair
 from palfrey.system.inheritance import VARIABLE, bequeath
+from palfrey.system.process import close_fds
 
 if TYPE_CHECKING:
     from palfrey.master.records import Pool
@@ -59,25 +66,50 @@ class Successor:
 
 
 def launch(house: House, pool: Pool) -> Successor:
-    """Fork it. Whether it comes to execute anything it says itself. Raises OSError."""
+    """Fork it. Whether it comes to execute anything it says itself. Raises OSError.
+
+    This process must not adopt orphans meanwhile (`palfrey.system.process.adopt_orphans`).
+    """
     ours, theirs = channel_pair()
-    errors = None
+    errors, ends = None, []
     try:
         errors = _file_without_name()
+        ends = list(os.pipe())
+        predecessor = os.getpid()
         with blocked():
-            pid = os.fork()
-            if pid == 0:
-                _become(house, pool, theirs, errors.fileno(), os.getppid())
+            between = os.fork()
+            if between == 0:
+                _be_between(house, pool, theirs, errors.fileno(), predecessor, ends[1])
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(between, 0)
+        os.close(ends.pop())
+        pid = int(os.read(ends[0], 32) or -errno.ECHILD)
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
     except OSError:
         Successor(0, ours, errors).close()
         raise
     finally:
         theirs.close()
+        close_fds(ends)
     return Successor(pid, ours, errors)
 
 
-def _become(house: House, pool: Pool, channel: Channel, errors: int, parent: int) -> NoReturn:
-    """In the child, signals still blocked."""
+def _be_between(house: House, pool: Pool, channel: Channel, errors: int, predecessor: int, told: int) -> NoReturn:
+    """In the process between, signals blocked: fork the successor, which writes its pid, or write the negative errno
+    of why not; and end."""
+    try:
+        if os.fork() == 0:
+            os.write(told, b"%d" % os.getpid())
+            _become(house, pool, channel, errors, predecessor)
+    except OSError as error:
+        os.write(told, b"%d" % -(error.errno or errno.EAGAIN))
+    finally:
+        os._exit(0)
+
+
+def _become(house: House, pool: Pool, channel: Channel, errors: int, predecessor: int) -> NoReturn:
+    """In the successor, signals still blocked."""
     reason, detail = "it did not come to execute anything", ""
     try:
         signal.set_wakeup_fd(-1)
@@ -92,7 +124,7 @@ def _become(house: House, pool: Pool, channel: Channel, errors: int, parent: int
             workers=(pool.terms.workers, pool.target),
             pidfile=house.pidfile_path,
             listeners=house.generations.current.listeners,
-            predecessor=parent,
+            predecessor=predecessor,
         )
         os.dup2(errors, 2)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

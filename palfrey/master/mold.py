@@ -101,22 +101,28 @@ class Mold:
         words.register(self._channel, select.POLLIN)
         while not self._channel.closed:
             words.poll()
-            for message, fds in self._channel.receive_with_fds():
+            heard = self._channel.receive_with_fds()
+            for number, (message, fds) in enumerate(heard, 1):
                 if message["kind"] == "fork":
-                    self._fork(message, fds)
+                    self._fork(message, fds, [fd for _, others in heard[number:] for fd in others])
                 elif message["kind"] == "reopen":
                     self._estate.logs.reopen()
                 elif message["kind"] in ENDS:
                     return
 
-    def _fork(self, order: dict[str, Any], fds: list[int]) -> None:
-        """Fork a worker, or say over its channel why not. Waits for the process between only, which lives shortly."""
+    def _fork(self, order: dict[str, Any], fds: list[int], others: list[int]) -> None:
+        """Fork a worker, or say over its channel why not. Waits for the process between only, which lives shortly.
+
+        `others` came with orders behind this one: who kept them would keep the listeners open while it drains,
+        and the ends of its fellows' channels.
+        """
         line = Channel(socket.socket(fileno=fds[0]))
         self._estate.logs.flush()
         gate, latch = os.pipe()
         try:
             between = _fork_quietly()
             if between == 0:
+                close_fds(others)
                 self._be_between(order, line, fds[1:], gate, latch)
             with contextlib.suppress(ChildProcessError):  # the application ignores SIGCHLD
                 os.waitpid(between, 0)

@@ -116,7 +116,7 @@ def _is_to_show(worker: Worker) -> bool:
 
 def _overdue_draining(worker: Worker, clock: Clock, awake_since: float) -> Action | None:
     limit, margin = worker.terms.graceful_timeout, IMPATIENCE if worker.terms.develop else MARGIN
-    if clock.passed(worker.since + limit + margin):
+    if clock.passed(max(worker.since, awake_since) + limit + margin):
         return Kill(worker.pid, f"did not end within {limit:g} + {margin:g} s of being told to drain")
     return _overdue_serving(worker, clock, awake_since)
 
@@ -124,13 +124,13 @@ def _overdue_draining(worker: Worker, clock: Clock, awake_since: float) -> Actio
 def _overdue_quitting(worker: Worker, clock: Clock, awake_since: float) -> Action | None:
     silent = worker.terms.develop and worker.heartbeat < worker.since
     grace = IMPATIENCE if silent else QUIT_GRACE
-    if clock.passed(worker.since + grace):
+    if clock.passed(max(worker.since, awake_since) + grace):
         return Kill(worker.pid, f"did not end within {grace:g} s")
     return None
 
 
 def _overdue_aborted(worker: Worker, clock: Clock, awake_since: float) -> Action | None:
-    if clock.passed(worker.since + ABORT_GRACE):
+    if clock.passed(max(worker.since, awake_since) + ABORT_GRACE):
         return Kill(worker.pid, "did not answer SIGABRT either")
     return None
 

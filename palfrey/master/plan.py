@@ -45,7 +45,7 @@ from palfrey.master.actions import (
     Stop,
     WaitUntil,
 )
-from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn
+from palfrey.master.casting import cast, expected, kill_barren_molds, let_molds_go, may_spawn, unborn
 from palfrey.master.overdue import Clock, part_with_the_overdue
 from palfrey.master.records import Phase, Pool, Slot, Worker
 from palfrey.master.rehearsal import hold_back, is_in_the_way, make_room
@@ -213,20 +213,32 @@ def wait_no_longer(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def tell_the_workers(roster: Roster, clock: Clock) -> Iterator[Action]:
-    """Also those that drain already: the last one to close a listener has to know that it may be the last. Who boots
-    has nothing to finish."""
-    for worker in roster.workers.values() if roster.listeners_closed else ():
+    """Also those that drain already: the last one to close a listener has to know that it may be the last.
+
+    Who boots, or is yet to be born, or a mold, has nothing to finish, but copies of the listeners (a mold those of the
+    worker that it is told to fork), and does not accept. If such a one were the last to close them, what is queued
+    would be reset: so they go first, and the others when these are gone.
+    """
+    if not roster.listeners_closed:
+        return
+    idle_holders = unborn(roster, clock) or any(map(_holds_without_accepting, roster.workers.values()))
+    for worker in roster.workers.values():
         if worker.phase not in (Phase.BOOTING, Phase.READY, Phase.DRAINING):
             continue
         if roster.fast or worker.phase is Phase.BOOTING:
             yield Quit(worker.pid, "is to end with the service")
-        elif not worker.stop_told:
+        elif not worker.stop_told and (worker.is_mold or not idle_holders):
             yield Stop(worker.pid)
 
 
+def _holds_without_accepting(worker: Worker) -> bool:
+    """Until it is gone, or killed: who does not go by itself is not waited for any longer than that."""
+    never_ready = worker.ready_at is None or worker.is_mold
+    return never_ready and worker.phase not in (Phase.ABORTED, Phase.KILLED)
+
+
 def finish(roster: Roster, clock: Clock) -> Iterator[Action]:
-    unborn = any(expected(roster, pool, clock) for pool in roster.pools.values())
-    if not roster.workers and not unborn and roster.listeners_closed and not others_end(roster, clock):
+    if not roster.workers and not unborn(roster, clock) and roster.listeners_closed and not others_end(roster, clock):
         yield Finish(roster.exit_status)
 
 
@@ -252,13 +264,15 @@ DEPARTING: tuple[Rule, ...] = (
     depart,
     part_with_the_overdue,
     kill_barren_molds,
+    hold_back,
     let_go,
     let_molds_go,
     cast,
     fill,
     hurry_the_successor,
+    end_the_successor,
 )
-"""Who dies is replaced, and so is who is worn; nothing new is begun."""
+"""Who dies is replaced, and so is who is worn; nothing new is begun, and what was begun is given up."""
 RETIRED: tuple[Rule, ...] = (part_with_the_overdue, kill_barren_molds, hurry_the_successor, retire_all, leave)
 ENDING: tuple[Rule, ...] = (
     wait_no_longer,

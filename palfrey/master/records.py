@@ -298,6 +298,8 @@ class Departure:
     """How many of those, the last ones, had this very cause."""
     waits: bool = False
     """As `Slot.waits`."""
+    cut_short: bool = False
+    """It was to drain, and did not come to the end of that."""
 
 
 def cause_of(status: int, *, starved: bool = False) -> str:

@@ -124,10 +124,11 @@ class Roster:
 
     def depart(self, now: float) -> float:
         """End the service, but not before its `drain_delay`; a reload that is being tried is given up. The seconds
-        until then; 0.0 when there is nothing to wait for, and it is for `stop`."""
-        pools = self.pools.values()
+        until then; 0.0 when there is nothing to wait for, and it is for `stop`: also where another process serves on,
+        the one that was to be succeeded or the one that has succeeded."""
+        pools, before = self.pools.values(), self.predecessor
         delay = max((pool.terms.drain_delay for pool in pools if pool.served), default=0.0)
-        if self.leaving or self.succession.retired or not delay:
+        if self.leaving or self.succession.retired or (before is not None and not before.leaving) or not delay:
             return 0.0
         self.departs_at = now + delay
         for pool in pools:
@@ -219,9 +220,10 @@ class Roster:
         pool = self.pools[worker.pool]
         if pool.candidate is not None and pool.candidate.generation == worker.generation:
             expected = True  # the refusal tells of it
+        cut_short = worker.phase is Phase.DRAINING and status != 0 and not worker.is_mold
         slot = pool.slots.get(worker.slot) or Slot(worker.slot)
         setback = slot.setback(now)
-        return Departure(worker, cause, expected, setback.retry_in, slot.failures, setback.times, slot.waits)
+        return Departure(worker, cause, expected, setback.retry_in, slot.failures, setback.times, slot.waits, cut_short)
 
     def resumed(self, now: float) -> None:
         """The arbiter was itself stopped for a while (SIGSTOP, a suspended machine), and so, maybe, were the workers:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from palfrey.config.hooks import ServerView, WorkerView, call_hook
 from palfrey.master.child import ENTRY, Child, Estate, flush_stdio, run, work, worker_view
@@ -158,6 +159,17 @@ class Spawner:
     @property
     def _has_orphans(self) -> bool:
         return self._adopts or os.getpid() == 1
+
+    @contextmanager
+    def abandoning(self) -> Iterator[None]:
+        """Within, orphans are not adopted. Not while a worker is unborn, who would be lost."""
+        if self._adopts:
+            adopt_orphans(False)
+        try:
+            yield
+        finally:
+            if self._adopts:
+                adopt_orphans()
 
     def _adopt_orphans(self) -> None:
         if not self._adopts:

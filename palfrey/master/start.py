@@ -159,12 +159,12 @@ class House:
         self.generations.hand_over(taken)
         self._pidfile_given_away = pidfile is not None and pidfile == self.pidfile_path
 
-    def take_back(self) -> None:
-        """The successor is no more."""
+    def take_back(self, successor: int) -> None:
+        """The successor, of that pid, has ended, or is about to: its end of the line has."""
         self.generations.take_back()
         if self._pidfile_given_away:
             self._pidfile_given_away = False
-            self._with_pidfile(Pidfile.create)
+            self._with_pidfile(lambda pidfile: pidfile.create(after=successor))
 
     def _with_pidfile(self, act: Callable[[Pidfile], None]) -> None:
         assert self._pidfile is not None

@@ -34,7 +34,7 @@ from palfrey.master.actions import (
     StartSuccessor,
     TellPredecessor,
 )
-from palfrey.master.casting import expected
+from palfrey.master.casting import unborn
 from palfrey.master.records import Phase
 
 if TYPE_CHECKING:
@@ -192,8 +192,8 @@ class Predecessor:
 
 def begin_the_upgrade(roster: Roster, clock: Clock) -> Iterator[Action]:
     """Not while a canary is undecided, whose settings might or might not be the present ones, nor while a third
-    process is still on its way out."""
-    if roster.succession.stage is not Stage.WANTED or roster.predecessor is not None:
+    process is still on its way out, nor while a mold forks a worker, that we have to adopt and the successor not."""
+    if roster.succession.stage is not Stage.WANTED or roster.predecessor is not None or unborn(roster, clock):
         return
     if not any(pool.candidate is not None for pool in roster.pools.values()):
         yield StartSuccessor()
@@ -226,8 +226,7 @@ def retire_all(roster: Roster, clock: Clock) -> Iterator[Action]:
 
 
 def leave(roster: Roster, clock: Clock) -> Iterator[Action]:
-    unborn = any(expected(roster, pool, clock) for pool in roster.pools.values())
-    if roster.succession.stage is Stage.LEFT and not roster.workers and not unborn:
+    if roster.succession.stage is Stage.LEFT and not roster.workers and not unborn(roster, clock):
         yield Finish(roster.exit_status)
 
 

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 
 from palfrey.master.heir import Heir
 from palfrey.master.launch import Successor, launch
-from palfrey.master.records import cause_of
 from palfrey.master.succession import START_MARGIN, Stage
 from palfrey.version import __version__
 
@@ -151,7 +150,8 @@ class Upgrade:
         desk.hook("pre_exec", desk.view())
         self._failure, self._ready, self._stopped = None, {}, False
         try:
-            successor = self._successor = launch(desk.house, desk.roster.pools[self._pool])
+            with desk.spawner.abandoning():
+                successor = self._successor = launch(desk.house, desk.roster.pools[self._pool])
         except OSError as error:
             self._state.gone(time.monotonic())
             self._fails(f"no process could be started: {error.strerror}", "")
@@ -164,12 +164,13 @@ class Upgrade:
     def _hear(self) -> None:
         if self._successor is None:
             return
-        for message in self._successor.line.receive():
+        line = self._successor.line
+        for message in line.receive():
             hear = _SUCCESSOR_SAYS.get(message["kind"])
             if hear is not None:
                 hear(self, message)
-        if self._successor.line.closed:  # and its exit is about to be seen
-            self._desk.ears.forget(self._successor.line)
+        if line.closed:
+            self._gone()
 
     def _say(self, kind: str) -> None:
         if self._successor is not None:
@@ -214,43 +215,49 @@ class Upgrade:
             self._say("heard")
 
     def end_successor(self, action: EndSuccessor) -> None:
+        self._hear()  # it is not our child: what has ended may be another by now
+        if self._successor is None:
+            return
         if action.kill:
             self._log.error("Process %d %s: killed", action.pid, action.reason)
-        elif not self._desk.roster.ending:
+        elif not self._desk.roster.leaving:
             self._failure = (action.reason, "")
         fast = signal.SIGQUIT if self._desk.roster.fast else signal.SIGTERM
         with contextlib.suppress(ProcessLookupError):
             os.kill(action.pid, signal.SIGKILL if action.kill else fast)
+        if action.kill:  # what it has started may hold the line
+            self._gone()
 
     def hand_over(self) -> None:
         """The service is the successor's from here on."""
         desk, state = self._desk, self._state
         desk.house.hand_over(set(self._ready.get("taken", ())), self._ready.get("pidfile"))
-        desk.bulletin.hand_over(state.pid)
+        if not desk.bulletin.hand_over(state.pid):
+            self._log.error(
+                "systemd does not take MAINPID=%d at NOTIFY_SOCKET: it will take the end of this process for the "
+                "end of the service; start that again then",
+                state.pid,
+            )
         self._say("yours")
         self._log.info("Process %d takes over; the workers of this one finish what they have begun", state.pid)
 
-    def exited(self, pid: int, status: int) -> bool:
-        """A process was reaped that is no worker. True if it was the successor."""
-        if pid != self._state.pid or not self._state.under_way:
-            return False
-        self._hear()
-        stage = self._state.gone(time.monotonic())
+    def _gone(self) -> None:
+        """The successor has ended."""
+        pid, stage = self._state.pid, self._state.gone(time.monotonic())
         self._desk.bulletin.upgrade = ""
-        cause, said = cause_of(status), self._part()
-        if not self._ready and not self._desk.roster.ending:
-            told = "was told to end" if self._stopped else cause
-            self._fails(*(self._failure or (f"process {pid} {told} before it was ready", "")), said)
-        elif self._desk.roster.ending:
+        said = self._part()
+        if not self._ready and not self._desk.roster.leaving:
+            how = "was told to end" if self._stopped else "ended"
+            self._fails(*(self._failure or (f"process {pid} {how} before it was ready", "")), said)
+        elif self._desk.roster.leaving:
             self._log.info("Process %d has ended", pid)
         elif self._stopped:
             self._log.info("Process %d has ended, as it was told to; this one serves on", pid)
         else:
-            self._log.error("Process %d %s; this one serves on", pid, cause)
+            self._log.error("Process %d has ended, and was not told to; this one serves on", pid)
         if stage is Stage.LEFT and not self._desk.roster.ending:
-            self._desk.house.take_back()
+            self._desk.house.take_back(pid)
             self._desk.bulletin.take_back()
-        return True
 
     def _part(self) -> str:
         """The successor has ended: its last words on standard error."""
@@ -273,14 +280,6 @@ class Upgrade:
         self._desk.bulletin.upgrade = f"the last upgrade failed: {reason}"
 
     # Others
-
-    def reap(self) -> None:
-        """Look whether the successor has ended."""
-        if self._state.pid and self._state.under_way:
-            with contextlib.suppress(ChildProcessError):  # seen by whoever waits for all
-                pid, status = os.waitpid(self._state.pid, os.WNOHANG)
-                if pid:
-                    self.exited(pid, status)
 
     def shed(self) -> None:
         """In a forked child: let go of what is the arbiter's alone."""

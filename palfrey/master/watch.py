@@ -34,10 +34,12 @@ from palfrey.master.signals import IN_A_WORKER, blocked
 from palfrey.system.channel import Channel, channel_pair
 from palfrey.system.process import set_title
 
-POLL = 0.1
+POLL = 0.05
 """Seconds between two looks at all files, for polling."""
-SHARE = 0.2
-"""Of a processor, at most, for polling: a large tree is looked at less often."""
+SHARE = 0.05
+"""Of a processor, about, for polling: a large tree is looked at less often."""
+LONGEST_POLL = 1.0
+"""Seconds between two looks, at most: the first, with nothing in the kernel's cache, takes long and says little."""
 STEP = 0.02
 """Seconds between two looks of watchfiles at what the kernel has told it."""
 WAKE = 0.05
@@ -133,12 +135,14 @@ class Watcher:
         self._ears.forget(self._channel)
         self._channel.close()
         self._channel = None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)  # it holds nothing, and has nothing to tidy up
         try:
-            return cause_of(os.waitpid(self._pid, 0)[1])
-        except ChildProcessError:  # as process 1, the arbiter reaps whatever ends
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if not pid:
+                os.kill(self._pid, signal.SIGKILL)  # it holds nothing, and has nothing to tidy up
+                status = os.waitpid(self._pid, 0)[1]
+        except ChildProcessError:  # as process 1, the arbiter reaps whatever ends; the pid may be another's by now
             return "ended"
+        return cause_of(status)
 
 
 # The child ----------------------------------------------------------------------------------------------------------
@@ -226,7 +230,7 @@ class Polling:
     def _scan(self) -> dict[str, Stamp]:
         began = time.monotonic()
         seen = scan(self._targets.directories, self._targets.files, self._filter)
-        self._pause = max(POLL, (time.monotonic() - began) / SHARE)
+        self._pause = min(max(POLL, (time.monotonic() - began) / SHARE), LONGEST_POLL)
         return seen
 
 

@@ -186,7 +186,8 @@ class Scoreboard:
 
     @property
     def ready(self) -> bool:
-        """The service serves and means to go on: what a load balancer is to be told. Written by the arbiter."""
+        """The service serves and means to go on: what a load balancer is to be told. Written by the arbiter; read by
+        nobody until there is a health endpoint."""
         return bool(self._shared[1])
 
     @ready.setter

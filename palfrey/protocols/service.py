@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from palfrey.asgi.tls import TlsExtension
     from palfrey.config.settings import Settings
     from palfrey.observe.facts import WebSocketFacts
+    from palfrey.protocols.http1.request import Section
     from palfrey.protocols.http1.target import RequestTarget
     from palfrey.types import ASGIApp, Receive, Scope, Send
 
@@ -108,6 +109,7 @@ class Service:
         "requests",
         "root_path",
         "running",
+        "sections",
         "start",
         "state",
         "targets",
@@ -130,8 +132,7 @@ class Service:
         self.app = app
         self.loop = loop
         self.start = starter(loop)
-        self.access = access
-        self.state = state
+        self.access, self.state = access, state
         self.trusted = trusted
         self.root_path = settings.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
@@ -162,6 +163,8 @@ class Service:
         self.fields = FieldReader(make_parser(settings.http), settings.header_map)
         self.targets: dict[bytes, RequestTarget] = {}
         """What http1/request.py remembers: a request line without its version -> what it says."""
+        self.sections: dict[bytes, Section] = {}
+        """The same for what follows the target in the first heads of connections."""
         self.connections: set[Connection] = set()
         self.running: set[Exchange] = set()
         self.requests = self.open_websockets = 0
@@ -174,7 +177,7 @@ class Service:
         self.on_request: Callable[[], None] | None = None
         self.tls: TlsExtension | None = None
         self.on_room: Callable[[], None] | None = None
-        """Called once, when a connection goes; set by an acceptor that has no room for more."""
+        """Called when a connection goes; set by an acceptor that has no room for more, or whose others want to know."""
         self.extensions: dict[str, dict[str, Any]] = {
             "http.response.early_hint": {},
             "http.response.pathsend": {},

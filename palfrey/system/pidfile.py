@@ -28,16 +28,17 @@ class Pidfile:
         self.path = os.path.abspath(path)
         self._pid = 0
 
-    def create(self) -> None:
+    def create(self, after: int = 0) -> None:
         """Write this process's pid; raises ConfigError when another process holds the file or it cannot be written.
 
-        To be called by the process that stays, after `daemonize`.
+        To be called by the process that stays, after `daemonize`. `after` is a process that is known to be at its end,
+        be it that it can still be seen.
         """
         self._pid = os.getpid()
         try:
             temporary = self._write_beside()
             try:
-                self._put(temporary)
+                self._put(temporary, after)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
@@ -55,7 +56,7 @@ class Pidfile:
         return False
 
     def rename(self, path: str) -> None:
-        """Move the file aside, for a successor to create its own (an upgrade); raises ConfigError."""
+        """Move the file over that of a predecessor, or wherever it is to be (an upgrade); raises ConfigError."""
         target = os.path.abspath(path)
         try:
             if self.read() != os.getpid():
@@ -85,7 +86,7 @@ class Pidfile:
             file.write(f"{self._pid}\n")
         return temporary
 
-    def _put(self, temporary: str) -> None:
+    def _put(self, temporary: str, after: int) -> None:
         try:
             os.link(temporary, self.path)
         except FileExistsError:
@@ -97,7 +98,7 @@ class Pidfile:
         else:
             return
         holder = self.read()
-        if holder is not None and holder != self._pid and _is_held(holder, os.stat(self.path).st_mtime):
+        if holder not in (None, self._pid, after) and _is_held(holder, os.stat(self.path).st_mtime):
             raise ConfigError(
                 f"the pid file {self.path} is held by process {holder}, which is running; "
                 "stop it, name another pid file, or remove this one if that is no server of yours"

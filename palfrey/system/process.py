@@ -195,13 +195,13 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 """linux/prctl.h"""
 
 
-def adopt_orphans() -> None:
-    """From now on children of this process's descendants whose parent has ended become its own, to be waited for.
+def adopt_orphans(adopt: bool = True) -> None:
+    """From now on children of this process's descendants whose parent has ended become its own, to be waited for; or
+    no longer.
 
-    Where CAN_ADOPT only. Lasts until this process ends; processes that it forks do not adopt. Raises OSError (a
-    sandbox forbids it).
+    Where CAN_ADOPT only. Processes that it forks do not adopt. Raises OSError (a sandbox forbids it).
     """
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
 def end_with_parent(parent: int) -> None:

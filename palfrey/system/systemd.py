@@ -64,15 +64,16 @@ def watchdog(environ: Mapping[str, str] = os.environ) -> float | None:
     return int(wanted) / 1e6
 
 
-def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send lines of `NAME=value` to the service manager; False when there is none or it does not take them now."""
+def notify(state: str, environ: Mapping[str, str] = os.environ, *, patience: float = 0.0) -> bool:
+    """Send lines of `NAME=value` to the service manager; False when there is none or it does not take them now, or
+    within `patience` seconds."""
     path = environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return False
     where = "\0" + path[1:] if path.startswith("@") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
+            sock.settimeout(patience)
             sock.sendto(state.encode(), where)
     except (OSError, ValueError):
         return False

@@ -69,6 +69,7 @@ def summary(account: Account) -> str:
         f"killed workers: {len(graves)}, with {sum(graves.values())} connections; requests inside: "
         f"{result.count(Outcome.KILLED)}; idle-close races: {result.count(Outcome.IDLE_CLOSE)}"
     )
+    lines += [f"  race {race}" for race in result.races[:20]]
     last = account.last
     lines.append(
         f"stop under load: {last.count(Outcome.OK)} answered, {last.count(Outcome.NOBODY)} refused after the end, "

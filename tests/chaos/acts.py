@@ -122,6 +122,19 @@ def kill(storm: Storm) -> str:
     return f"{victim} with {storm.graves.pids[victim]} connections"
 
 
+def kill_mold(storm: Storm) -> str:
+    """Nobody who serves notices; it is made anew from what lies on disk."""
+    mold = storm.subject.mold()
+    if mold is None:
+        return "nobody preloads"
+    if storm.site.broken or not storm.graves.bury(mold):
+        return "not while the release on disk is broken"
+    since = storm.mark()
+    os.kill(mold, signal.SIGKILL)
+    new = storm.subject.line(r"Mold \((\d+)\) is ready", since)[1]
+    return f"{mold} made anew as {new}"
+
+
 def hang(storm: Storm) -> str:
     """A worker stands still until the arbiter gives it up."""
     victim = storm.victim()
@@ -214,6 +227,7 @@ ACTS: dict[str, Act] = {
         Act("TTOU", lambda storm: within_bounds(storm, -1), 3),
         Act("USR1", reopen, 2),
         Act("SIGKILL", kill, 2),
+        Act("SIGKILL to the mold", kill_mold),
         Act("SIGSTOP", hang),
         Act("SIGSTOP, SIGCONT", pause, 2),
         Act("TERM to a worker", end_worker, 2),

@@ -188,8 +188,6 @@ def killed_worker(trial: Trial) -> None:
         "a process in the place of the killed one",
     )
     time.sleep(AFTER)
-    held = trial.graves.pids.get(victim, 0)
-    trial.note = f"it held {held} connections, and {trial.load.result.count(Outcome.KILLED)} requests"
 
 
 def recycling(trial: Trial) -> None:
@@ -248,6 +246,7 @@ class Count:
         notes = "; ".join(dict.fromkeys(self.notes))
         lost = f"{self.lost - self.refused} lost" + (f" and {self.refused:,} refused" if self.refused else "")
         text = f"{lost}, {self.races} races of {self.asked:,}; slowest {self.slowest:.2f} s"
+        text += f"; {self.inside} inside the killed" if self.inside else ""
         return text + (f"; {notes}" if notes else "")
 
 

@@ -108,6 +108,13 @@ class Subject(Server):
         """The workers that live, whatever they do, by their titles."""
         return [pid for pid in leftovers(self.pid) if is_worker(pid)]
 
+    def mold(self) -> int | None:
+        """The process that forks the workers, where the application is preloaded."""
+        for child in psutil.Process(self.arbiter).children():
+            if title_of(child).startswith("palfrey: mold") and status_of(child) != psutil.STATUS_ZOMBIE:
+                return child.pid
+        return None
+
     def serving(self) -> list[int]:
         """The workers that are ready, by the log, and live."""
         self.hear()
@@ -177,8 +184,16 @@ def leftovers(session: int) -> list[int]:
 def is_worker(pid: int) -> bool:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and " ".join(process.cmdline()).startswith("palfrey: worker")
+        return process.status() != psutil.STATUS_ZOMBIE and title_of(process).startswith("palfrey: worker")
     return False
+
+
+def title_of(process: psutil.Process) -> str:
+    """What `ps` shows; "" of one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def status_of(process: psutil.Process) -> str:

@@ -11,7 +11,7 @@ import trustme
 
 from palfrey.config.settings import Settings
 from palfrey.protocols.http1.outbound import Phase
-from palfrey.workers import accept
+from palfrey.workers import adopt
 from tests.support.inprocess import InThread, http, logged, respond, serving
 from tests.support.rawhttp import Client, Cut
 
@@ -79,7 +79,7 @@ def test_so_it_is_under_tls(files, context, loop):
         client.expect_end()
         client.close()
         server.until(lambda: not server.serving.service.connections)
-    assert Settings().timeout_write < accept.TLS_SHUTDOWN_TIMEOUT, "the transport must not give up first"
+    assert Settings().timeout_write < adopt.TLS_SHUTDOWN_TIMEOUT, "the transport must not give up first"
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])

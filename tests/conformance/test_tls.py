@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from palfrey.workers import accept
+from palfrey.workers import adopt
 from tests.support.inprocess import echo, http, logged, respond, serving
 from tests.support.rawhttp import Client
 
@@ -176,7 +176,7 @@ def test_handshakes_do_not_delay_a_fast_end(files, loop):
 
 def test_an_idle_connection_whose_client_says_nothing_is_closed_in_time(files, context, loop, monkeypatch):
     """close_notify is sent; a client that does not answer it is not waited for as long as asyncio would."""
-    monkeypatch.setattr(accept, "TLS_SHUTDOWN_TIMEOUT", 0.1)
+    monkeypatch.setattr(adopt, "TLS_SHUTDOWN_TIMEOUT", 0.1)
     with logged(), serving(echo, loop=loop, **files) as server, server.client().tls(context, NAME) as client:
         assert client.request(GET).status == 200
         server.sweep()

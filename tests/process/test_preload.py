@@ -397,3 +397,14 @@ def _wait_for_line(path: Path, text: str) -> None:
     while not (path.exists() and text in path.read_text()):
         assert time.monotonic() < deadline, f"no {text!r} in {path}"
         time.sleep(0.01)
+
+
+def test_workers_that_are_ordered_at_once_hold_nothing_of_each_other(preload: Start) -> None:
+    """Who kept another's copy of the listener would keep it open while it drains, and reset its queue at the end."""
+    server = preload(workers=6)
+    for pid in workers(server):
+        held = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
+        sockets = [name for name in held if name.startswith("socket:")]
+        assert len(sockets) == len(set(sockets)), held
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0

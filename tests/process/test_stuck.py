@@ -106,7 +106,9 @@ def test_in_c_that_never_looks_up_the_oldest_request_is_known_from_the_scoreboar
         server.wait_for(r"main\.py.* in sums$")
         server.wait_for(rf"\({stuck}\) has not answered for 2 s: aborted; {oldest}")
         server.wait_for(r"main\.py.* in sums$")
-        server.wait_for(rf"\({stuck}\) did not answer SIGABRT either: killed; 1 connections and 1 requests are cut")
+        server.wait_for(
+            rf"\({stuck}\) did not answer SIGABRT either: killed; 1 connection and 1 request are lost with it"
+        )
         assert read_all(client) == b""
     assert server.get("/") == ["ok"]
 

@@ -75,7 +75,7 @@ def test_a_service_that_is_taken_back_under_load_loses_nothing(start: Callable[.
             successor = begin_upgrade(server)
             server.wait_for(f"Process {successor} takes over")
             os.kill(successor, signal.SIGKILL)
-            server.wait_for(f"Process {successor} was killed by SIGKILL; this one serves on")
+            server.wait_for(f"Process {successor} has ended, and was not told to; this one serves on")
             wait_for_answers(load, server, 1, (turn + 1) * 4 * ANSWERS)
         result = load.stop()
     check(result, server)
@@ -91,7 +91,7 @@ def test_killed_arbiters_under_load_lose_nothing_either(start: Callable[..., Ser
         successor = both(server)
         wait_for_answers(load, server, 2)
         os.kill(successor, signal.SIGKILL)
-        server.wait_for(f"Process {successor} was killed by SIGKILL; this one serves on")
+        server.wait_for(f"Process {successor} has ended, and was not told to; this one serves on")
         wait_for_answers(load, server, 1, 4 * ANSWERS)
         successor = both(server)
         server.signal(signal.SIGKILL)
@@ -287,6 +287,20 @@ def test_the_environment_is_the_first_ones(start: Start, site: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("mode", [(), ("--preload",)], ids=["plain", "preload"])
+def test_the_successor_is_not_its_predecessors_child(serve: Start, site: Path, mode: tuple[str, ...]) -> None:
+    """At the hand-over systemd has to be its parent. With a mold, the predecessor adopts orphans; not this one."""
+    (site / "main.py").write_text((site / "main.py").read_text().replace("environ['PALFREY_WORKER']", "name"))
+    server = serve(*MANUAL, *mode)
+    successor = both(server)
+    assert psutil.Process(successor).ppid() != server.pid
+    for pid in server.workers()[-1:]:
+        os.kill(pid, signal.SIGKILL)  # and workers are its children as before
+    server.wait_for_each(r"was killed by SIGKILL", r"is ready, generation 1")
+    os.kill(successor, signal.SIGQUIT)
+    server.wait_for(f"Process {successor} has ended, as it was told to")
+
+
 def test_the_successor_has_nothing_of_its_predecessor(serve: Start) -> None:
     server = serve(*QUICK)
     before = _open_files(server.pid)
@@ -402,7 +416,7 @@ def test_a_command_that_is_no_longer_there_or_broken(site: Path) -> None:
         link.write_text("#!/bin/sh\necho the disk is full >&2\nexit 9\n")
         link.chmod(0o755)
         begin_upgrade(server)
-        server.wait_for(r"Upgrade failed: process \d+ exited with status 9 before it was ready")
+        server.wait_for(r"Upgrade failed: process \d+ ended before it was ready")
         server.wait_for("the disk is full")
         (site / "gone").rename(link)
         upgrade(server)
@@ -425,9 +439,64 @@ def test_a_successor_that_is_killed_before_it_is_ready(serve: Start, site: Path)
     successor = begin_upgrade(server)
     server.wait_for("at the gate")
     os.kill(successor, signal.SIGKILL)
-    server.wait_for(rf"Upgrade failed: process {successor} was killed by SIGKILL before it was ready")
+    server.wait_for(rf"Upgrade failed: process {successor} ended before it was ready")
     assert server.get()[1] == "1"
     way.write_text("its worker sees that it is gone, and goes")
+
+
+PICKY = """
+import asyncio, os, pathlib
+
+class App:
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            if os.environ["PALFREY_WORKER"] == "2" and pathlib.Path("no-database").exists():
+                while not pathlib.Path("go").exists():
+                    await asyncio.sleep(0.01)
+                await send({"type": "lifespan.startup.failed", "message": "no database"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"ok " + os.environ["PALFREY_GENERATION"].encode()})
+
+app = App()
+"""
+
+
+def short(serve: Start, site: Path) -> tuple[Server, int]:
+    """A server and its successor, of which one of two workers cannot start."""
+    (site / "main.py").write_text(PICKY)
+    server = serve(*QUICK)
+    (site / "no-database").touch()
+    successor = begin_upgrade(server)
+    server.wait_for(r"Worker 1 \(\d+\) is ready, generation 2")
+    (site / "go").touch()
+    server.wait_for("Generation 2 serves with 1 of 2 workers: worker 2: .*no database")
+    server.wait_for(f"Process {server.pid} serves on until all workers of this one are ready")
+    return server, successor
+
+
+def test_a_successor_that_is_short_of_a_worker_is_waited_for(serve: Start, site: Path) -> None:
+    server, successor = short(serve, site)
+    assert len(server.workers()) == 2
+    (site / "no-database").unlink()
+    server.wait_for(f"Process {successor} takes over")
+    server.wait_for(f"Process {server.pid} has left")
+    server.follow(successor)
+    assert server.get()[1] == "2"
+
+
+def test_a_predecessor_that_is_killed_leaves_the_service_to_one_that_is_short(serve: Start, site: Path) -> None:
+    server, successor = short(serve, site)
+    server.signal(signal.SIGKILL)
+    server.wait_for(f"Process {server.pid} has gone without handing over; this one is the service now")
+    server.follow(successor)
+    server.signal(signal.SIGUSR2)
+    server.wait_for(r"Upgrading: process \d+ executes")  # which is refused to one that has not come to serve
 
 
 def test_a_predecessor_that_is_killed_meanwhile(serve: Start, site: Path) -> None:
@@ -452,7 +521,7 @@ def test_a_successor_that_is_killed_while_we_are_set_aside(serve: Start) -> None
     server.signal(signal.SIGWINCH)
     server.wait_for_ends(old)
     os.kill(successor, signal.SIGKILL)
-    server.wait_for(f"Process {successor} was killed by SIGKILL; this one serves on")
+    server.wait_for(f"Process {successor} has ended, and was not told to; this one serves on")
     assert server.get()[1] in {"1", "2"}
     server.wait_for(r"Worker \d \(\d+\) is ready, generation 1")
 
@@ -475,7 +544,7 @@ def test_a_successor_that_is_killed_while_the_old_one_still_drains(serve: Start,
         server.wait_for(f"Process {successor} takes over")
         workers = psutil.Process(successor).children()
         os.kill(successor, signal.SIGKILL)
-        server.wait_for(f"Process {successor} was killed by SIGKILL; this one serves on")
+        server.wait_for(f"Process {successor} has ended, and was not told to; this one serves on")
         psutil.wait_procs(workers, 30)
         assert server.get()[1] == "1"
         assert finish(client).startswith(b"HTTP/1.1 200")
@@ -502,6 +571,20 @@ def test_orders_while_the_successor_starts(serve: Start, site: Path) -> None:
     server.wait_for("Stopping")
     server.wait_for(f"Process {successor} has ended")
     assert server.wait() == 0
+    assert way.exists()
+
+
+def test_a_stop_that_waits_for_its_drain_delay_gives_the_upgrade_up(serve: Start, site: Path) -> None:
+    server = serve(*QUICK, "--drain-delay", "60", workers=1)
+    way = gate(site)
+    successor = begin_upgrade(server)
+    server.wait_for("at the gate")
+    server.signal(signal.SIGTERM)
+    server.wait_for_each("Stopping .SIGTERM. in 60 s", f"Process {successor} has ended")
+    assert server.get()[1] == "1"
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert not server.has_said("Upgrade failed")
     assert way.exists()
 
 

@@ -133,6 +133,10 @@ class Exchange:
         if isinstance(error, Ended) and silent and self._was_a_race(late):
             for request in left:
                 self.result.note(request.behaviour, Outcome.IDLE_CLOSE, request.id)
+            at, first = self.written_at - self.result.began, left[0]
+            self.result.races.append(
+                f"{at:8.3f} s  {first.behaviour.value} {first.id}: {self.idle:.3f} s of rest, closed after {late:.4f} s"
+            )
             return left
         if isinstance(error, TimeoutError):
             outcome, detail = Outcome.TIMEOUT, f"{self.wire.received - self.received_before} bytes had come"

@@ -108,6 +108,8 @@ class Result:
     failed: int = 0
     violations: int = 0
     """Failures of a connection rather than a request, such as bytes that nobody asked for."""
+    races: list[str] = field(default_factory=list)
+    """The idle-close races: when, and how close it was."""
     ledger: dict[str, Outcome] = field(default_factory=dict)
     """What became of each request, by its id."""
 

@@ -114,10 +114,10 @@ class FieldReader(dict[bytes, Header]):
         return [field for field in fields if field is not DROPPED] if self._drops else fields
 
     def __missing__(self, line: bytes) -> Header:
-        written, _, value = line.partition(b":")
+        written, colon, value = line.partition(b":")
         name = self._names.get(written)
         value = value.strip(b" \t")
-        if name is not None and value.isascii() and str(value, "ascii").isprintable():
+        if name is not None and colon and value.isascii() and str(value, "ascii").isprintable():
             field = (name.lower, value)
         else:
             field = self._read_twice(line)

@@ -5,8 +5,9 @@ The one place where HTTP/1.x facts get their ASGI names. A head is cut in two be
 for among those that were found good before:
 
     `GET /path`                  the worker remembers targets, since a service has paths that everybody asks for
-    ` HTTP/1.1` and the fields   the connection remembers its last section, since most clients say the same again. Not
-                                 the worker: credentials are kept with the client that sent them
+    ` HTTP/1.1` and the fields   the connection remembers its last section, since most clients say the same again. For
+                                 the first request of each, the worker remembers what others began with, but nothing
+                                 with credentials, which are kept with the client that sent them
 
 Only what is new is read. What was remembered was within the limits and valid, and so is what the two make together.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from palfrey.errors import ProtocolError
+from palfrey.protocols.http1.fields import CREDENTIALS
 from palfrey.protocols.http1.head import (
     FORWARDED,
     METHODS,
@@ -39,6 +41,8 @@ REMEMBERED_TARGETS, TARGET_LENGTH = 1024, 128
 """Bounds of what a worker remembers; longer targets seldom come again."""
 SECTION_LENGTH = 2048
 """Bytes of a section that a connection keeps, at most: an idle connection is to stay small."""
+REMEMBERED_FIRSTS, FIRST_LENGTH = 128, 1024
+"""Bounds of the sections that a worker remembers."""
 
 
 class Section:
@@ -120,7 +124,9 @@ def _read_new(head: bytes, facts: Facts, service: Service) -> tuple[RequestTarge
         method_bytes, target, minor = line.groups()
         raw = head[line.end(2) :]
         section = facts.section
-        if raw != section.raw:
+        if section is NO_SECTION:
+            section = service.sections.get(raw) or _read_first(raw, minor, len(head), service)
+        elif raw != section.raw:
             section = _read_section(raw, minor, len(head), service)
         method = METHODS.get(method_bytes)
         if method is None:
@@ -135,6 +141,16 @@ def _read_new(head: bytes, facts: Facts, service: Service) -> tuple[RequestTarge
             service.targets.clear()
         service.targets[head[: line.end(2)]] = parts
     return parts, section
+
+
+def _read_first(raw: bytes, minor: bytes, length: int, service: Service) -> Section:
+    """The section of a connection's first request, which others may begin with, too."""
+    section = _read_section(raw, minor, length, service)
+    if length <= FIRST_LENGTH and not any(name in CREDENTIALS for name, _ in section.headers):
+        if len(service.sections) >= REMEMBERED_FIRSTS:
+            service.sections.clear()
+        service.sections[raw] = section
+    return section
 
 
 VERSION_LINE = len(b" HTTP/1.1\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +119,20 @@ def test_a_halted_roll_out_says_where_it_stands_and_what_to_do(voice: Voice, cap
 CHILD: Any = type("Child", (), {"label": "worker 2", "pid": 9, "is_mold": False})
 
 
+@pytest.mark.parametrize("ending", [False, True])
+def test_who_dies_while_it_drains_is_told_of_with_what_is_lost(voice: Voice, caplog: Any, ending: bool) -> None:
+    row = SimpleNamespace(connections=3, in_flight=1)
+    child: Any = SimpleNamespace(label="worker 2", pid=9, is_mold=False, row=row)
+    worker = Worker(12, "app", 1, 1, Terms(2), 0.0)
+    gone = Departure(worker, "was killed by SIGSEGV", True, 0.0, 0, cut_short=True)
+    voice.departs(child, gone, ending=ending)
+    (record,) = caplog.records
+    assert (record.levelname, record.message.partition(") ")[2]) == (
+        "ERROR",
+        "was killed by SIGSEGV while it drained; 3 connections and 1 request are lost with it",
+    )
+
+
 def test_why_a_worker_cannot_serve_is_told_in_full_once_and_then_counted(voice: Voice, caplog: Any) -> None:
     for times in (1, 2, 3):
         voice.failed(CHILD, "no database", "Traceback\nOSError\n", Setback(times, 0.5 * times))
@@ -183,7 +198,7 @@ class TestHangs:
             f"its oldest request, as of 15.0 s ago: {request}16.5 s ago",
             "Worker 2 (9) has not answered for 30 s: aborted; "
             f"its oldest request, as of 30.0 s ago: {request}31.5 s ago",
-            "Worker 2 (9) did not answer SIGABRT either: killed; 5 connections and 2 requests are cut",
+            "Worker 2 (9) did not answer SIGABRT either: killed; 5 connections and 2 requests are lost with it",
         ]
 
     def test_none_in_hand(self, voice: Voice, child: Any, caplog: Any) -> None:

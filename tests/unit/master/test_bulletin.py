@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from palfrey.master.bulletin import EXTEND_BY, EXTEND_EVERY, TRIES, Bulletin, Stage, describe
+from palfrey.master.bulletin import EXTEND_BY, EXTEND_EVERY, HAND_OVER_PATIENCE, TRIES, Bulletin, Stage, describe
 from tests.support.roster_world import World
 
 LOG = logging.getLogger("test.bulletin")
@@ -331,6 +331,20 @@ def test_nothing_is_asked_for_while_all_is_well() -> None:
 
 
 # A manager that does not listen
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_one_word_that_must_not_be_lost_is_waited_for_and_it_is_known_if_it_was(taken: bool) -> None:
+    heard: list[tuple[str, float]] = []
+
+    def notify(text: str, patience: float = 0.0) -> bool:
+        heard.append((text, patience))
+        return taken
+
+    bulletin = Bulletin(notify, {"NOTIFY_SOCKET": "/run/systemd/notify"})
+    assert bulletin.hand_over(77) is taken
+    assert heard == [("MAINPID=77", HAND_OVER_PATIENCE)]
+    assert Bulletin(notify, {}).hand_over(77), "there is nobody to tell"
 
 
 def test_without_a_manager_nothing_is_said_and_nobody_is_woken() -> None:

@@ -17,6 +17,7 @@ from palfrey.master.actions import (
     Refuse,
     Retire,
     Spawn,
+    StartSuccessor,
     Stop,
     Suspend,
 )
@@ -270,6 +271,15 @@ class TestBirth:
         assert foundry.settle() == []
 
 
+def test_an_upgrade_waits_for_the_unborn_whom_this_process_has_to_adopt() -> None:
+    foundry = serving()
+    foundry.at_once = False
+    foundry.scale(+1)
+    foundry.roster.succession.ask(auto=True, limit=0, now=foundry.now)
+    assert foundry.settle() == []
+    assert StartSuccessor() in foundry.bear()
+
+
 class TestCountAndEnd:
     def test_more_and_fewer(self) -> None:
         foundry = serving()
@@ -288,7 +298,12 @@ class TestCountAndEnd:
         foundry.obey()
         assert not any(isinstance(action, Finish) for action in foundry.done)
         foundry.bear()
-        assert foundry.seats() == [(2, 1)]
+        born = foundry.workers()[-1]
+        assert (born.slot, born.phase) == (2, Phase.QUITTING)
+        assert not any(worker.stop_told for worker in foundry.workers()), "it has the listeners, and does not accept"
+        foundry.exit(born.pid)
+        foundry.settle()
+        assert all(worker.stop_told for worker in foundry.workers())
         assert isinstance(foundry.obey()[-1], Finish)
 
     def test_a_stop_does_not_wait_for_ever_for_the_unborn(self) -> None:
@@ -297,7 +312,8 @@ class TestCountAndEnd:
         foundry.scale(+1)
         foundry.stop()
         foundry.obey()
-        assert isinstance(foundry.wait(2 * BIRTH_GRACE)[-1], Finish)
+        foundry.wait(2 * BIRTH_GRACE)
+        assert isinstance(foundry.obey()[-1], Finish)
 
     def test_a_mold_that_still_imports_is_not_waited_for(self) -> None:
         foundry = Foundry()

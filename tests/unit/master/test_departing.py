@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from palfrey.master.actions import CloseListeners, Depart, Quit, Stop
+from palfrey.master.actions import CloseListeners, Depart, EndSuccessor, Quit, Resume, Stop
 from palfrey.master.records import Phase
+from palfrey.master.succession import Predecessor, Stage
 from tests.support.roster_world import World, only, serving, spawns
 
 
@@ -76,3 +77,33 @@ def test_the_delay_is_that_of_the_adopted_settings() -> None:
     departing(world, 3)
     assert world.wait(2.9) == []
     assert Depart() in world.wait(0.2)
+
+
+def test_in_development_the_worker_that_holds_for_new_code_serves_again() -> None:
+    world = serving(1, drain_delay=10, develop=True, timeout=0)
+    (old,) = world.pids()
+    world.reload()
+    assert world.roster.workers[old].held
+    departing(world)
+    assert Resume(old) in world.settle()
+
+
+def test_an_upgrade_that_has_begun_is_given_up_and_told_again_it_still_stops() -> None:
+    world = serving(1, drain_delay=10, timeout=0)
+    succession = world.roster.succession
+    succession.ask(auto=True, limit=75, now=world.now)
+    world.settle()
+    succession.pid = 900
+    departing(world)
+    assert world.settle() == [EndSuccessor(900, "ends with the service")]
+    assert succession.stage is Stage.PARTING
+    assert not succession.ready(world.now), "it was about to be: that comes too late"
+    assert not succession.hand_over(world.now), "an order to stop is not one to hand over"
+
+
+def test_who_is_there_to_succeed_another_that_serves_on_has_nothing_to_wait_for() -> None:
+    world = serving(1, drain_delay=10)
+    world.roster.predecessor = Predecessor(800)
+    assert world.roster.depart(world.now) == 0.0
+    world.roster.predecessor.leaving = True
+    departing(world)

@@ -502,6 +502,14 @@ class TestCrash:
         assert world.settle() == []
 
 
+def test_who_dies_while_it_drains_had_not_come_to_its_end() -> None:
+    world = serving(3)
+    crashed, ended, _ = world.pids()
+    world.stop()
+    assert world.exit(crashed, sig=11).cut_short
+    assert not world.exit(ended).cut_short
+
+
 class TestStuck:
     def test_aborted_replaced_and_killed(self) -> None:
         world = serving(1, timeout=30)
@@ -550,6 +558,15 @@ class TestDraining:
         assert world.wait(0.1) == [Kill(pid, "did not end within 30 + 5 s of being told to drain")]
         assert world.wait(100) == []
 
+    @pytest.mark.parametrize("fast", [False, True])
+    def test_a_pause_of_the_whole_service_takes_nothing_of_its_time(self, fast: bool) -> None:
+        world = serving(1, graceful_timeout=30, timeout=0)
+        world.stop(fast=fast)
+        world.now += 1000
+        world.roster.resumed(world.now)
+        assert world.settle() == []
+        assert len(only(world.wait(QUIT_GRACE if fast else 30 + MARGIN), Kill)) == 1
+
     def test_one_that_failed_and_does_not_exit(self) -> None:
         world = serving(2, timeout=0)
         world.reload()
@@ -592,12 +609,21 @@ class TestStop:
         assert world.stop(fast=True) == [Quit(pid, "is to end with the service")]
         assert world.stop() == []
 
-    def test_during_a_reload_the_canary_is_told_too(self) -> None:
+    def test_who_boots_goes_first_since_it_has_the_listeners_and_does_not_accept(self) -> None:
         world = serving(1)
         world.reload()
         serves, canary = world.pids()
-        assert world.stop() == [CloseListeners(), Stop(serves), Quit(canary, "is to end with the service")]
+        assert world.stop() == [CloseListeners(), Quit(canary, "is to end with the service")]
+        world.exit(canary)
+        assert world.settle() == [Stop(serves)]
         assert world.obey() == [Finish(0)]
+
+    def test_who_boots_and_does_not_go_is_killed_and_not_waited_for(self) -> None:
+        world = serving(1)
+        world.reload()
+        serves, canary = world.pids()
+        world.stop()
+        assert world.wait(QUIT_GRACE) == [Kill(canary, "did not end within 5 s"), Stop(serves)]
 
     def test_a_crash_meanwhile_is_not_made_good(self) -> None:
         world = serving(2)

@@ -14,12 +14,14 @@ import pytest
 
 from palfrey.config.sources import from_arguments
 from palfrey.master import upgrade
+from palfrey.master.actions import EndSuccessor
 from palfrey.master.announce import Voice
 from palfrey.master.desk import POOL, Desk
-from palfrey.master.launch import hand_on_systemd
+from palfrey.master.launch import Successor, hand_on_systemd
 from palfrey.master.signals import SIGNALS
 from palfrey.master.succession import Predecessor, Stage
 from palfrey.observe.logging import configure
+from palfrey.system.channel import channel_pair
 from palfrey.system.invocation import Invocation
 
 (USR2,) = (command for command in SIGNALS if command.signum == signal.SIGUSR2)
@@ -94,6 +96,27 @@ def test_a_window_that_changes_its_size_changes_nothing(desk: Desk, caplog: pyte
     upgrade.Upgrade(desk, POOL).withdraw(WINCH)
     assert stage(desk) is Stage.ALONE
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_successor_whose_line_has_ended_is_not_signalled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kill: bool
+) -> None:
+    """It was nobody's child of ours: the pid may be another's by now."""
+    ours, theirs = channel_pair()
+    made, state = upgrade.Upgrade(desk, POOL), desk.roster.succession
+    made._successor = Successor(77, ours, None)
+    state.ask(auto=True, limit=0, now=0.0)
+    state.started(0.0)
+    state.pid = 77
+    desk.ears.open()
+    theirs.send("failed", reason="importing 'main' failed", detail="")
+    theirs.close()
+    monkeypatch.setattr(upgrade.os, "kill", lambda pid, signum: pytest.fail(f"{pid} was sent {signum}"))
+    made.end_successor(EndSuccessor(77, "was not ready within 75 s", kill=kill))
+    desk.ears.close()
+    assert stage(desk) is Stage.ALONE
+    assert "Upgrade failed: importing 'main' failed" in caplog.text, "its own word, and not ours"
 
 
 def test_what_systemd_addressed_to_one_pid_is_readdressed() -> None:

@@ -148,6 +148,17 @@ class TestWatcher:
             self.turn(ears)
         finally:
             watcher.close()
+
+    def test_a_child_that_was_reaped_by_another_is_not_signalled(
+        self, ears: Ears, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As process 1 the arbiter reaps whatever ends, and the pid may be another's by now."""
+        watcher = watch.Watcher(ears, lambda paths, count: None)
+        watcher.watch(watched(tmp_path), logging.getLogger("palfrey.error"))
+        os.kill(watcher._pid, signal.SIGKILL)
+        os.waitpid(watcher._pid, 0)
+        monkeypatch.setattr(os, "kill", lambda pid, signum: pytest.fail(f"{pid} was sent {signum}"))
+        watcher.close()
         with pytest.raises(ChildProcessError):
             os.waitpid(watcher._pid, os.WNOHANG)
 

@@ -67,6 +67,12 @@ def test_a_living_holder_is_named(path: Path, other: int) -> None:
     assert len(list(path.parent.iterdir())) == 1
 
 
+def test_a_holder_that_is_known_to_be_at_its_end_is_replaced(path: Path, other: int) -> None:
+    path.write_text(f"{other}\n")
+    Pidfile(str(path)).create(after=other)
+    assert path.read_text() == f"{os.getpid()}\n"
+
+
 def test_a_dead_holder_is_replaced(path: Path, dead: int) -> None:
     path.write_text(f"{dead}\n")
     Pidfile(str(path)).create()

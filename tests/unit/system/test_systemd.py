@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,20 @@ def test_notify_does_not_wait_for_a_manager_that_does_not_read(manager: tuple[so
     outcomes = [notify(f"STATUS={'x' * 1000}", environ) for _ in range(2000)]
     assert outcomes[0]
     assert not outcomes[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how a full queue answers is Linux's")
+def test_notify_with_patience_waits_for_room(manager: tuple[socket.socket, dict[str, str]]) -> None:
+    sock, environ = manager
+    while notify("STATUS=busy", environ):
+        pass
+    assert not notify("MAINPID=12", environ, patience=0.01)
+    with ThreadPoolExecutor(1) as waiting:
+        taken = waiting.submit(notify, "MAINPID=12", environ, patience=30.0)
+        while not taken.done():
+            with contextlib.suppress(BlockingIOError):
+                sock.recv(100)
+        assert taken.result()
 
 
 def test_states() -> None:

@@ -154,6 +154,16 @@ def test_a_plain_value_behind_a_known_name_is_not_read_twice(reader, parser):
         assert parser.shown[-1] == line
 
 
+@pytest.mark.parametrize(
+    "line", [b"X-Id", b"X-Id ", b"X-Id : 1", b" X-Id: 1", b"X-Id: a\rb", b"X-Id: \x7f", b"X-Id: \x00"]
+)
+def test_a_known_name_makes_no_bad_line_good(reader, line):
+    reader.read([b"X-Id: 1"])
+    with pytest.raises(ProtocolError):
+        reader.read([line])
+    assert line not in reader
+
+
 def test_a_name_with_ever_new_values_does_not_push_out_other_lines(reader, parser):
     reader.read([b"A: 1"])
     for number in range(2 * REMEMBERED_LINES):
@@ -201,9 +211,10 @@ lines = st.lists(
     st.one_of(
         st.binary(max_size=40).map(lambda line: line.replace(b"\r\n", b"")),
         st.builds(
-            b"%b:%b".__mod__,
+            b"%b%b%b".__mod__,
             st.tuples(
                 st.sampled_from([b"X", b"a_b", b"Host", b"Content-Length", b"Connection", b"!", b"A b", b"Upgrade"]),
+                st.sampled_from([b":", b": ", b"", b" :", b"\t"]),
                 st.one_of(st.binary(max_size=12), st.sampled_from([b" ", b" 5", b" close", b" chunked \t", b" a, b"])),
             ),
         ),

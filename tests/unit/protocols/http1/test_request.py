@@ -12,7 +12,9 @@ from palfrey.errors import ProtocolError
 from palfrey.observe.access import AccessLog
 from palfrey.protocols.http1.connection import Http1Connection
 from palfrey.protocols.http1.request import (
+    FIRST_LENGTH,
     NO_SECTION,
+    REMEMBERED_FIRSTS,
     REMEMBERED_TARGETS,
     SECTION_LENGTH,
     TARGET_LENGTH,
@@ -102,7 +104,17 @@ def test_a_connection_keeps_its_own_fields_alone(service):
     read_request(head, one, service)
     assert one.section.raw.endswith(b"secret\r\n\r\n")
     assert other.section is NO_SECTION
-    assert not any(b"secret" in line for line in (*service.fields, *service.targets))
+    assert not any(b"secret" in line for line in (*service.fields, *service.targets, *service.sections))
+
+
+def test_connections_that_begin_alike_share_what_they_keep(service):
+    one, other = connection(service), connection(service, client=("192.0.2.1", 1))
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n"
+    for each in (one, other):
+        read_request(head, each, service)[0]["headers"].clear()
+    assert one.section is other.section
+    assert read_request(head, connection(service), service)[0]["client"] == ("192.0.2.9", 0)
+    assert len(read_request(head, other, service)[0]["headers"]) == 2
 
 
 def test_forwarded_fields_count_each_time(service):
@@ -122,3 +134,7 @@ def test_what_is_remembered_is_bounded(service):
     assert all(len(line) <= TARGET_LENGTH + len("GET ") for line in service.targets)
     read_request(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * SECTION_LENGTH + b"\r\n\r\n", one, service)
     assert one.section is NO_SECTION
+    for number in range(3 * REMEMBERED_FIRSTS):
+        read_request(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: %d\r\n\r\n" % number, connection(service), service)
+        assert len(service.sections) <= REMEMBERED_FIRSTS
+    assert all(len(raw) <= FIRST_LENGTH for raw in service.sections)
