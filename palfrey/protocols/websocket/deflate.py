@@ -135,8 +135,10 @@ class Deflater:
 
     __slots__ = ("_bits", "_level", "_memory", "_stream", "_takeover")
 
-    def __init__(self, terms: Terms, level: int = 6, memory: int = 5) -> None:
-        """`level` and `memory` are zlib's: 5 keeps a stream at 40 KB for a percent or two of size."""
+    def __init__(self, terms: Terms, level: int = 5, memory: int = 5) -> None:
+        """`level` and `memory` are zlib's: a memory of 5 keeps a stream at 40 KB for a percent or two of size; level 5
+        takes an eighth less time than its default of 6 for one percent (1 KB of JSON: 15.4 us and 231 bytes, not 17.6
+        us and 229; level 4 would need 244)."""
         self._bits = -terms.our_bits
         self._takeover = terms.our_takeover
         self._level = level
