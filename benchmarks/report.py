@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from benchmarks.results import Run
 
 DOCS = Path(__file__).parents[1] / "docs"
+FINDINGS = Path(__file__).with_name("findings.md")
+"""Where the time goes, written by hand."""
 MARKS = {
     Verdict.MET: "met",
     Verdict.MISSED: "**missed**",
@@ -74,7 +76,9 @@ def write(runs: dict[str, Run], docs: Path = DOCS) -> list[Path]:
             pictures.append(f"![{title}](benchmarks/{group}.svg)\n")
             written.append(path)
     page = docs / "benchmarks.md"
-    page.write_text("\n".join([_introduction(runs), _targets(runs), *pictures, *map(_details, runs.values())]))
+    page.write_text(
+        "\n".join([_introduction(runs), _targets(runs), FINDINGS.read_text(), *pictures, *map(_details, runs.values())])
+    )
     return [page, *written]
 
 

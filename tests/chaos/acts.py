@@ -176,17 +176,31 @@ def pause_arbiter(storm: Storm) -> str:
     return f"for {seconds:.1f} s"
 
 
+HOARD = 8
+"""Requests that make a worker's memory too much, with room to spare."""
+WEIGHED_WITHIN = 8.0
+"""Seconds in which a worker has looked at its memory, unless it was replaced for another reason before."""
+
+
 def hoard(storm: Storm) -> str:
-    """Requests that make a worker's memory grow, until it asks to be replaced."""
+    """A few requests that make a worker's memory grow, until one asks to be replaced for that.
+
+    Few, since each counts towards max_requests as well: a worker that is asked and asked is replaced for those.
+    """
     if storm.site.broken:
         return "not while the release on disk is broken"
     since = storm.mark()
     connection = http.client.HTTPConnection("127.0.0.1", storm.subject.port, timeout=60)
+    again_at = 0.0
 
     def grown() -> bool:
-        for _ in range(10):
-            connection.request("GET", "/hoard", headers={"X-Request-Id": "-"})
-            connection.getresponse().read()
+        nonlocal again_at
+        if time.monotonic() >= again_at:
+            connection.close()
+            for _ in range(HOARD):
+                connection.request("GET", "/hoard", headers={"X-Request-Id": "-"})
+                connection.getresponse().read()
+            again_at = time.monotonic() + WEIGHED_WITHIN
         return any("max_memory" in line for line in storm.subject.lines[since:])
 
     try:

@@ -18,7 +18,7 @@ KEEP_ALIVE = 3.0
 """Seconds; the clients' think times lie around it."""
 TIMEOUT = 8.0
 """Seconds after which the arbiter gives up a stopped worker: more than a busy machine makes a healthy one wait."""
-PIECE = 1 << 20
+PIECE = 16 << 20
 """Bytes that one request to /hoard makes the application keep."""
 
 _APP = """\

@@ -169,8 +169,7 @@ class Server:
 
     def workers(self) -> list[int]:
         """The pids of its children that live."""
-        children = psutil.Process(self.pid).children()
-        return sorted(child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE)
+        return sorted(child.pid for child in psutil.Process(self.pid).children() if _lives(child))
 
     # HTTP
 
@@ -274,3 +273,10 @@ def clean_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # Bytecode counts as fresh while the source's second and size are the same: tests rewrite applications faster.
     return kept | {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # reaped since it was listed
+        return False
