@@ -180,6 +180,7 @@ def test_an_operator_can_ask_a_worker_where_it_is(serve: Start) -> None:
     (worker,) = server.workers()
     with asking(server, "/waits?for=ever"):
         server.wait_for("begun")
+        assert server.get("/") == ["ok"], "it waits by now: its loop has turned"
         os.kill(worker, signal.SIGUSR2)
         server.wait_for(r'^\[\d+\] In hand: "GET /waits\?for=ever" from')
         assert server.get("/") == ["ok"]
