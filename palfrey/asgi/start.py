@@ -24,7 +24,3 @@ def starter(loop: asyncio.AbstractEventLoop) -> Start:
     if sys.version_info >= (3, 12):
         return partial(asyncio.Task, loop=loop, eager_start=True)
     return partial(asyncio.Task, loop=loop)
-
-
-def start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    return starter(loop)(coroutine)

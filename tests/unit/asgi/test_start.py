@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import sys
 
-from palfrey.asgi.start import start
+from palfrey.asgi.start import starter
 from tests.support.inprocess import looped
 
 EAGER = sys.version_info >= (3, 12)
@@ -23,7 +23,7 @@ async def test_it_runs_up_to_its_first_wait_at_once_where_it_can():
         await asyncio.sleep(0)
         steps.append("ended")
 
-    task = start(asyncio.get_running_loop(), coroutine())
+    task = starter(asyncio.get_running_loop())(coroutine())
     assert steps == (["begun"] if EAGER else [])
     await task
     assert steps == ["begun", "ended"]
@@ -34,7 +34,7 @@ async def test_one_that_never_waits_is_done_at_once_where_it_can():
     async def coroutine():
         pass
 
-    task = start(asyncio.get_running_loop(), coroutine())
+    task = starter(asyncio.get_running_loop())(coroutine())
     assert task.done() is EAGER
     await task
 
@@ -47,7 +47,7 @@ async def test_it_is_a_task_with_a_context_of_its_own():
         mark.set("inside")
         inside.append((asyncio.current_task(), mark.get()))
 
-    task = start(asyncio.get_running_loop(), coroutine())
+    task = starter(asyncio.get_running_loop())(coroutine())
     await task
     assert inside == [(task, "inside")]
     assert mark.get() == ""
