@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from palfrey.observe.facts import WebSocketFacts
     from palfrey.protocols.http1.request import Section
     from palfrey.protocols.http1.target import RequestTarget
-    from palfrey.types import ASGIApp, Receive, Scope, Send
+    from palfrey.types import ASGIApp, Header, Receive, Scope, Send
 
 NEVER = float("inf")
 EACH_SWEEP = 0.0
@@ -237,13 +237,17 @@ class Service:
         self.clock = clock + seconds
 
 
-async def service_unavailable(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application that answers in place of the user's when `limit_concurrency` is reached."""
-    body = b"Service Unavailable\n"
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-        (b"retry-after", b"1"),
-    ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def plain_answer(status: int, text: str, headers: tuple[Header, ...] = ()) -> ASGIApp:
+    """An application of the server's own, which answers in place of the user's: a line of text, and these fields."""
+    body = f"{text}\n".encode()
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), *headers]
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+service_unavailable = plain_answer(503, "Service Unavailable", ((b"retry-after", b"1"),))
+"""For requests beyond `limit_concurrency`."""

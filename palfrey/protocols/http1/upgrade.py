@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.websocket import WebSocket
+from palfrey.protocols.service import plain_answer
 from palfrey.protocols.websocket.deflate import agree
 from palfrey.protocols.websocket.engine import Engine
 from palfrey.protocols.websocket.handshake import OWN_FIELDS, SUBPROTOCOL, Handshake, HandshakeRefused, read_handshake
@@ -16,7 +17,7 @@ from palfrey.protocols.websocket.handshake import OWN_FIELDS, SUBPROTOCOL, Hands
 if TYPE_CHECKING:
     from palfrey.asgi.websocket import Channel
     from palfrey.protocols.http1.connection import Http1Connection
-    from palfrey.types import ASGIApp, Header, Headers, Receive, Scope, Send
+    from palfrey.types import ASGIApp, Header, Headers, Scope
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -78,23 +79,6 @@ def websocket_app(connection: Http1Connection, app: ASGIApp, scope: Scope) -> AS
     try:
         handshake = read_handshake("1.1", scope["headers"])
     except HandshakeRefused as error:
-        return _Refusal(error)
+        return plain_answer(error.status, str(error), error.headers)
     service = connection.service
     return WebSocket(app, Http1Opening(connection, handshake), service.websockets.max_queue, service.limit_read_ahead)
-
-
-class _Refusal:
-    """The application that tells a client what was wrong with its handshake."""
-
-    def __init__(self, error: HandshakeRefused) -> None:
-        self._error = error
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = f"{self._error}\n".encode()
-        headers: list[Header] = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(body)),
-            *self._error.headers,
-        ]
-        await send({"type": "http.response.start", "status": self._error.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
