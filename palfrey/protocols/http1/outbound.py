@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from palfrey.asgi.messages import shrunk
 from palfrey.asgi.stream import ClientDisconnected, Framing
+from palfrey.protocols.drained import Drained
 from palfrey.protocols.http1.render import encode_line, render_informational
 from palfrey.protocols.http1.sendfile import send_by_kernel
 from palfrey.protocols.service import EACH_SWEEP, NEVER
@@ -58,12 +59,11 @@ OPEN = Framing.OPEN
 LONG_AGO = -1e9
 
 
-class Outbound(asyncio.Protocol):
+class Outbound(Drained, asyncio.Protocol):
     """See the module. The facts (`client`, `server`, `scheme`) are set when the connection is made."""
 
     __slots__ = (
         "_chunked_out",
-        "_drain",
         "_keep_alive",
         "_mark",
         "_marked",
@@ -79,7 +79,6 @@ class Outbound(asyncio.Protocol):
         "scheme",
         "server",
         "service",
-        "writable",
     )
 
     def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
@@ -91,7 +90,7 @@ class Outbound(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.writable = True
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
-        self._drain: asyncio.Future[None] | None = None
+        self._drain = None
         self._keep_alive = True
         self._old = False
         self._chunked_out = False
@@ -225,17 +224,8 @@ class Outbound(asyncio.Protocol):
         else:
             self._empty_outbox()
 
-    async def drain(self) -> None:
-        if self.writable or self.phase is CLOSED:
-            return
-        if self._drain is None:
-            self._drain = self.service.loop.create_future()
-        await asyncio.shield(self._drain)
-
-    def _wake_drain(self) -> None:
-        drain, self._drain = self._drain, None
-        if drain is not None and not drain.done():
-            drain.set_result(None)
+    def _over(self) -> bool:
+        return self.phase is CLOSED
 
     def reset(self) -> None:
         exchange = self.exchange

@@ -16,7 +16,6 @@ ping each `ws_ping_interval`, and `ws_ping_timeout` for any sign of life behind 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from asyncio import selector_events
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from palfrey.asgi.messages import ApplicationError
 from palfrey.observe.facts import Counts, WebSocketFacts
+from palfrey.protocols.drained import Drained
 from palfrey.protocols.service import NEVER
 from palfrey.protocols.websocket.codes import Close, WebSocketError, may_be_sent
 from palfrey.protocols.websocket.deflate import Deflater, Inflater, Terms
@@ -95,12 +95,11 @@ def _must_join(pipe: Pipe) -> bool:
     return UNBOUNDED_WRITELINES and isinstance(pipe, selector_events._SelectorTransport)  # type: ignore[attr-defined]
 
 
-class Engine:
+class Engine(Drained):
     """See the module. A connection of the worker's registry."""
 
     __slots__ = (
         "_deflater",
-        "_drain",
         "_error",
         "_exchange",
         "_heard",
@@ -121,7 +120,6 @@ class Engine:
         "deadline",
         "messages_out",
         "on_message",
-        "writable",
     )
 
     def __init__(
@@ -142,7 +140,7 @@ class Engine:
         self._phase = OPEN
         self._error: WebSocketError | None = None
         self._paused = False
-        self._drain: asyncio.Future[None] | None = None
+        self._drain = None
         self.writable = True
         self.messages_out = self.bytes_out = 0
         self.close_code = 0
@@ -232,11 +230,6 @@ class Engine:
         if self._phase is OPEN:
             self.deadline = self._service.clock + self._service.websockets.interval
 
-    def _wake_drain(self) -> None:
-        drain, self._drain = self._drain, None
-        if drain is not None and not drain.done():
-            drain.set_result(None)
-
     # ---------------------------------------------------------------- from the reader
 
     def on_ping(self, payload: bytes) -> None:
@@ -287,12 +280,8 @@ class Engine:
             self.deadline = self._service.clock + CLOSE_TIMEOUT
             self.resume()
 
-    async def drain(self) -> None:
-        if self.writable or self._phase is DONE:
-            return
-        if self._drain is None:
-            self._drain = self._service.loop.create_future()
-        await asyncio.shield(self._drain)
+    def _over(self) -> bool:
+        return self._phase is DONE
 
     def pause(self) -> None:
         if not self._paused and self._phase is OPEN:
