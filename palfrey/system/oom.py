@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from palfrey.system.cgroups import MEMBERSHIP, MOUNT, hierarchies
+
 FRESH = 10.0
 """Seconds for which a kill that was counted may explain a death: the victim may take a while to be gone."""
-_MOUNT = "sys/fs/cgroup"
 
 
 class OomKills:
@@ -63,24 +64,15 @@ class OomKills:
 
 
 def _find(root: Path) -> Path | None:
-    """The file with our group's counter. In a container the group's path may be the host's, and its mount our group."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        hierarchy, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if "memory" in controllers.split(","):
-            mounts, name = [f"{_MOUNT}/memory"], "memory.oom_control"
-        elif hierarchy == "0":
-            mounts, name = [_MOUNT, f"{_MOUNT}/unified"], "memory.events"
-        else:
-            continue
-        for place in (f"{mount}/{group.strip('/')}" for mount in mounts):
-            if (root / place / name).is_file():
-                return root / place / name
-        for mount in mounts:
-            if (root / mount / name).is_file():
-                return root / mount / name
+    """The file with our group's counter."""
+    places = hierarchies("memory", str(root / MOUNT.lstrip("/")), str(root / MEMBERSHIP.lstrip("/")))
+    for hierarchy in places:
+        group, *_, mount = *hierarchy.upwards(), hierarchy.mount
+        for place in (group, mount):
+            file = Path(place, _COUNTERS[hierarchy.version])
+            if file.is_file():
+                return file
     return None
+
+
+_COUNTERS = {1: "memory.oom_control", 2: "memory.events"}
