@@ -16,13 +16,13 @@ The channel calls `feed` and `gone`, which only record and wake.
 from __future__ import annotations
 
 import asyncio
-import re
 from asyncio import get_running_loop
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected
+from palfrey.config.parsers import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +33,6 @@ NORMAL, ABNORMAL, INTERNAL_ERROR = 1000, 1006, 1011
 """Close codes (RFC 6455 section 7.4.1)."""
 OVERHEAD = 64
 """Bytes that a waiting message counts beside its own: empty ones are not free."""
-
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""What a subprotocol's name is made of (RFC 6455 section 4.1)."""
 
 
 class Channel(Protocol):
@@ -281,7 +278,7 @@ class WebSocket:
             if self._end is not None:
                 raise ClientDisconnected("the client is gone: the WebSocket cannot be accepted")
             subprotocol = message.get("subprotocol") or None
-            if subprotocol is not None and (not isinstance(subprotocol, str) or not _TOKEN.fullmatch(subprotocol)):
+            if subprotocol is not None and (not isinstance(subprotocol, str) or not TOKEN.fullmatch(subprotocol)):
                 raise ApplicationError(f"{subprotocol!r} is not a subprotocol's name (RFC 6455 section 4.1)")
             self._channel = self._opening.accept(self, subprotocol, message.get("headers") or ())
             self.phase = OPEN

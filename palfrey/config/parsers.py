@@ -253,8 +253,8 @@ def account(metavar: str) -> Parser[str]:
     return Parser(_read_account, "a name or a number", metavar)
 
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""A field name: RFC 9110, section 5.6.2."""
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""The name of a field (RFC 9110, section 5.6.2), of a subprotocol (RFC 6455, section 4.1)."""
 
 
 _TAKEN = """
@@ -265,7 +265,7 @@ location proxy-connection server set-cookie te trailer transfer-encoding upgrade
 
 
 def _read_free_field_name(value: object) -> str:
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value.strip()):
+    if not isinstance(value, str) or not TOKEN.fullmatch(value.strip()):
         raise ValueError("must be the name of a header: letters, digits and !#$%&'*+-.^_`|~ only")
     name = value.strip().lower()
     if name in _TAKEN.split():
@@ -288,7 +288,7 @@ def _read_header(value: object) -> tuple[str, str]:
     else:
         raise ValueError("must be NAME:VALUE or a pair (name, value)")
     name, content = name.strip(" \t"), content.strip(" \t")
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is not a header name: letters, digits and !#$%&'*+-.^_`|~ only")
     if any(character in content for character in "\r\n\0"):
         raise ValueError(f"the value of {name} must not contain a line break or a NUL byte (RFC 9110, section 5.5)")
