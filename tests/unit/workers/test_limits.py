@@ -14,6 +14,7 @@ from palfrey.asgi.exchange import Exchange
 from palfrey.config.settings import Settings
 from palfrey.system import memory
 from palfrey.workers.limits import WEIGHING, Limits
+from tests.support.exchanges import exchange
 
 MB = 1 << 20
 BORN = 1000.0
@@ -136,21 +137,10 @@ class TestMemory:
         assert caplog.text.count("max_memory is off in this worker: no /proc") == 1
 
 
-def exchange(started: float, target: str = "/slow") -> Exchange:
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "raw_path": target.encode(),
-        "query_string": b"",
-        "client": ("10.0.0.1", 5),
-    }
-    return Exchange(None, None, scope, False, started)  # type: ignore[arg-type]
-
-
 class TestRequestTimeout:
     def test_shown_once_and_said_as_it_gets_worse(self, caplog: pytest.LogCaptureFixture) -> None:
         ear = Ear(request_timeout=10)
-        slow = exchange(BORN + 5)
+        slow = exchange(BORN + 5, "/slow")
         with caplog.at_level(logging.ERROR):
             assert ear.look(14.9, oldest=slow) == []
             assert ear.look(15, oldest=slow) == [("a request is in hand for 10.0 s (request_timeout)", 1.0)]
@@ -161,7 +151,7 @@ class TestRequestTimeout:
     def test_of_the_next_one_it_is_shown_too(self, caplog: pytest.LogCaptureFixture) -> None:
         ear = Ear(request_timeout=10)
         with caplog.at_level(logging.ERROR):
-            ear.look(10, oldest=exchange(BORN))
+            ear.look(10, oldest=exchange(BORN, "/slow"))
             ear.look(20, oldest=exchange(BORN + 9, "/next"))
         assert [message.split('"')[1] for message in caplog.messages] == ["GET /slow", "GET /next"]
 
@@ -170,7 +160,7 @@ class TestRequestTimeout:
             await until.wait()
 
         async def main() -> None:
-            until, slow = asyncio.Event(), exchange(BORN)
+            until, slow = asyncio.Event(), exchange(BORN, "/slow")
             slow.task = asyncio.get_running_loop().create_task(never(until))
             await asyncio.sleep(0)
             Ear(request_timeout=10).look(10, oldest=slow)
@@ -191,7 +181,7 @@ class TestRequestTimeout:
         thread = threading.Thread(target=works_in_a_thread)
         thread.start()
         try:
-            Ear(request_timeout=10).look(10, oldest=exchange(BORN))
+            Ear(request_timeout=10).look(10, oldest=exchange(BORN, "/slow"))
         finally:
             done.set()
             thread.join()

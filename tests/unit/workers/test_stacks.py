@@ -10,6 +10,7 @@ from typing import Any
 from palfrey.asgi.exchange import Exchange, Phase
 from palfrey.observe.scoreboard import Scoreboard
 from palfrey.workers.stacks import in_hand, interrupted, note_oldest, oldest_of, waiting
+from tests.support.exchanges import exchange
 
 
 async def inner(until: asyncio.Event) -> None:
@@ -50,25 +51,6 @@ def test_of_many_a_few() -> None:
     found = asyncio.run(main())
     assert len(found) == 4
     assert found[-1].startswith("and ")
-
-
-class FakeStream:
-    def __init__(self, *, waits: bool = False) -> None:
-        self.waits = waits
-
-    def waits_for_client(self) -> bool:
-        return self.waits
-
-
-def exchange(started: float, target: str = "/", app: Any = None, *, waits: bool = False) -> Exchange:
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "raw_path": target.encode(),
-        "query_string": b"",
-        "client": ("10.0.0.1", 5),
-    }
-    return Exchange(FakeStream(waits=waits), app, scope, False, started)  # type: ignore[arg-type]
 
 
 class TestInHand:
