@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario
 
 SCRIPTS = Path(__file__).parent
+PATIENCE = 60
+"""Seconds that a generator may take beyond its load."""
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -50,15 +52,21 @@ def load(url: str, scenario: Scenario, connections: int, seconds: int, core: int
         command += ["-H", f"{name}: {value}"]
     if scenario.script:
         command += ["-s", str(SCRIPTS / scenario.script)]
+    return read(*generate([*command, url], seconds, core))
+
+
+def generate(command: list[str], seconds: int, core: int | None) -> tuple[str, float]:
+    """Runs a generator that takes so many seconds, on one core: its output, and the share of the core that it used.
+    Ends the program where it fails."""
     before, started = os.times(), time.monotonic()
     done = subprocess.run(
-        [*command, url], capture_output=True, text=True, timeout=seconds + 30, check=False, preexec_fn=lambda: pin(core)
+        command, capture_output=True, text=True, timeout=seconds + PATIENCE, check=False, preexec_fn=lambda: pin(core)
     )
     after, wall = os.times(), time.monotonic() - started
     if done.returncode:
-        raise SystemExit(f"wrk failed:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    return read(done.stdout, used / wall)
+    return done.stdout, used / wall
 
 
 def read(text: str, busy: float = 0.0) -> Load:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.cores import pin
-from benchmarks.load import Load
+from benchmarks.load import Load, generate
 
 if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario
@@ -41,15 +38,7 @@ def load(program: Path, port: int, scenario: Scenario, connections: int, seconds
     command = [str(program), "--port", str(port), "--connections", str(connections), "--seconds", str(seconds)]
     command += ["--size", str(message.size)]
     command += [f"--{name}" for name in ("text", "deflate", "broadcast") if getattr(message, name)]
-    before, started = os.times(), time.monotonic()
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=seconds + 60, check=False, preexec_fn=lambda: pin(core)
-    )
-    after, wall = os.times(), time.monotonic() - started
-    if done.returncode:
-        raise SystemExit(f"the WebSocket load failed:\n{done.stdout}{done.stderr}")
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    return read(done.stdout, used / wall)
+    return read(*generate(command, seconds, core))
 
 
 def read(text: str, busy: float = 0.0) -> Load:
