@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from palfrey.asgi.messages import shrunk
 from palfrey.asgi.stream import ClientDisconnected, Framing
-from palfrey.protocols.drained import Drained
 from palfrey.protocols.http1.render import encode_line, render_informational
 from palfrey.protocols.http1.sendfile import send_by_kernel
+from palfrey.protocols.patience import LONG_AGO, Watched
 from palfrey.protocols.service import EACH_SWEEP, NEVER
 from palfrey.system.tcp import Outflow, outflow
 
@@ -56,17 +56,14 @@ class Phase(Enum):
 HEAD, CONTENT, CHUNKS, HELD = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.HELD
 LINGER, CLOSING, CLOSED = Phase.LINGER, Phase.CLOSING, Phase.CLOSED
 OPEN = Framing.OPEN
-LONG_AGO = -1e9
 
 
-class Outbound(Drained, asyncio.Protocol):
+class Outbound(Watched, asyncio.Protocol):
     """See the module. The facts (`client`, `server`, `scheme`) are set when the connection is made."""
 
     __slots__ = (
         "_chunked_out",
         "_keep_alive",
-        "_mark",
-        "_marked",
         "_old",
         "_outbox",
         "_outbox_size",
@@ -98,7 +95,7 @@ class Outbound(Drained, asyncio.Protocol):
         self._outbox: list[bytes] = []
         self._outbox_size = 0
         self.deadline = NEVER
-        self._mark: int | None = None
+        self._mark = None
         self._marked = LONG_AGO
 
     # ---------------------------------------------------------------- what the inbound half decides
@@ -271,21 +268,8 @@ class Outbound(Drained, asyncio.Protocol):
 
     def _watch(self) -> None:
         """From now on each sweep looks at what the client takes or sends."""
-        self._mark = None
-        self._marked = self.service.clock
+        self._watch_anew()
         self.deadline = EACH_SWEEP
-
-    def _falls_behind(self, count: int, patience: float) -> bool:
-        """Whether the client has used up its patience, by a count that grows as it sends or takes bytes.
-
-        It loses a second each second and wins one with each `min_data_rate` bytes, but never saves any: so many
-        seconds of standstill, or of a slowness that adds up to them, and it is behind.
-        """
-        now, rate = self.service.clock, self.service.min_rate
-        if self._mark is not None and count > self._mark:
-            self._marked = min(now, self._marked + (count - self._mark) / rate) if rate else now
-        self._mark = count
-        return now - self._marked >= patience
 
     def _outflow(self) -> Outflow:
         """How far the client has taken what is written: a count that grows as it does, and whether some is left."""
