@@ -170,9 +170,11 @@ workers = 2
 # [auto, uvloop or asyncio; --loop, PALFREY_LOOP; also asgi_loop]
 # loop = "auto"
 
-# The parser that has to agree with the server's own reading of HTTP/1.1 heads; auto is httptools
-# where it is installed. The verdicts are the same.
-# [auto, httptools or h11; --http, PALFREY_HTTP; also http_parser]
+# h2 serves HTTP/2 beside HTTP/1.1: over TLS to clients that choose it (ALPN), without TLS to those
+# that begin with its preface (prior knowledge). The others serve HTTP/1.1 alone, and name the
+# parser that has to agree with the server's own reading of its heads, whose verdicts are the same;
+# auto, and h2, take httptools where it is installed.
+# [auto, httptools, h11 or h2; --http, PALFREY_HTTP; also http_parser, http_protocols]
 # http = "auto"
 
 
@@ -366,6 +368,45 @@ workers = 2
 # Largest request body in bytes; a larger one is answered with 413 (0: no limit).
 # [a whole number, at least 0; --limit-request-body, PALFREY_LIMIT_REQUEST_BODY]
 # limit_request_body = 0
+
+
+# -- HTTP/2 ----------------------------------------------------------------------------------------
+
+# Requests that one connection may have in hand at a time; further ones are refused, and a client
+# sends them again once others are done.
+# [a whole number, from 1 to 2147483647; --http2-max-concurrent-streams,
+# PALFREY_HTTP2_MAX_CONCURRENT_STREAMS; also h2_max_concurrent_streams]
+# http2_max_concurrent_streams = 100
+
+# How many bytes of one request's body may come before the application takes any.
+# [a whole number, from 1024 to 2147483647; --http2-initial-window-size,
+# PALFREY_HTTP2_INITIAL_WINDOW_SIZE]
+# http2_initial_window_size = 262144
+
+# The same for all bodies of a connection together.
+# [a whole number, from 65535 to 2147483647; --http2-initial-connection-window-size,
+# PALFREY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE]
+# http2_initial_connection_window_size = 1048576
+
+# Longest frame, in bytes, that a client may send.
+# [a whole number, from 16384 to 16777215; --http2-max-frame-size, PALFREY_HTTP2_MAX_FRAME_SIZE;
+# also h2_max_inbound_frame_size]
+# http2_max_frame_size = 16384
+
+# How many requests of one connection may be reset before they are answered, by its client or by its
+# fault; a thirtieth of it comes back each second. More close the connection (0: no limit).
+# [a whole number, at least 0; --http2-max-resets, PALFREY_HTTP2_MAX_RESETS]
+# http2_max_resets = 500
+
+# How many frames that ask for nothing a connection may bring: PING, SETTINGS, PRIORITY,
+# WINDOW_UPDATE, empty DATA, unknown ones. A thirtieth of it comes back each second, and requests
+# earn some. More close the connection (0: no limit).
+# [a whole number, at least 0; --http2-max-control-frames, PALFREY_HTTP2_MAX_CONTROL_FRAMES]
+# http2_max_control_frames = 2000
+
+# How many CONTINUATION frames one head may take; more close the connection.
+# [a whole number, at least 1; --http2-max-continuations, PALFREY_HTTP2_MAX_CONTINUATIONS]
+# http2_max_continuations = 32
 
 
 # -- TLS -------------------------------------------------------------------------------------------

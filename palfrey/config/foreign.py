@@ -1,4 +1,4 @@
-"""Names that Gunicorn and uvicorn know and Palfrey accepts without effect, each with the reason.
+"""Names that Gunicorn, uvicorn and others know and Palfrey accepts without effect, each with the reason.
 
 A configuration file or a command line that is moved over from another server must run unchanged, and its owner must
 learn which lines of it no longer do anything: one line of warning for each, made from this table. What Palfrey *does*
@@ -34,7 +34,10 @@ _DIRTY: Final = "Palfrey has no dirty arbiter"
 _PASTE: Final = "Palfrey does not read Paste configurations; name the application with app"
 _NOT_YET: Final = "this version of Palfrey does not do that"
 _CONTROL: Final = "this version of Palfrey has no control socket"
-_HTTP2: Final = "this version of Palfrey speaks HTTP/1.1 only"
+_H2: Final = "http = h2 serves HTTP/2 beside HTTP/1.1"
+_HEAD: Final = "limit_request_head is the limit"
+_WINDOWS: Final = "http2_initial_window_size is what a request's body has, whatever the connection's pace"
+_NO_PINGS: Final = "an idle HTTP/2 connection is not kept alive by pings; timeout_keep_alive closes it"
 _FIXED_FLAG: Final = "it belongs on the command line"
 
 _TABLE: Final = (
@@ -66,7 +69,7 @@ _TABLE: Final = (
     Foreign("permit_unconventional_http_method", _STRICT),
     Foreign("permit_unconventional_http_version", _STRICT),
     Foreign("casefold_http_method", _STRICT),
-    Foreign("h11_max_incomplete_event_size", "limit_request_head is the limit", ("--h11-max-incomplete-event-size",)),
+    Foreign("h11_max_incomplete_event_size", _HEAD, ("--h11-max-incomplete-event-size",)),
     Foreign("reset_contextvars", "each request has a context of its own", ("--reset-contextvars",), True),
     Foreign(
         "asgi_disconnect_grace_period",
@@ -77,12 +80,21 @@ _TABLE: Final = (
     Foreign("proxy_allow_ips", _NOT_YET),
     Foreign("protocol", "Palfrey speaks HTTP"),
     Foreign("uwsgi_allow_ips", "Palfrey does not speak uwsgi"),
-    Foreign("http_protocols", _HTTP2),
-    Foreign("http2_cleartext", _HTTP2),
-    Foreign("http2_max_concurrent_streams", _HTTP2),
-    Foreign("http2_initial_window_size", _HTTP2),
-    Foreign("http2_max_frame_size", _HTTP2),
-    Foreign("http2_max_header_list_size", _HTTP2),
+    # HTTP/2: Gunicorn's, Hypercorn's and Granian's
+    Foreign("http2", _H2),
+    Foreign("alpn_protocols", _H2),
+    Foreign("http2_cleartext", f"{_H2}; without TLS it takes HTTP/2 by prior knowledge, and Upgrade: h2c never"),
+    Foreign("http2_max_header_list_size", _HEAD, ("--http2-max-header-list-size",)),
+    Foreign("h2_max_header_list_size", _HEAD),
+    Foreign("http2_max_headers_size", _HEAD, ("--http2-max-headers-size",)),
+    Foreign("http2_adaptive_window", _WINDOWS, ("--http2-adaptive-window",), True),
+    Foreign("http2_keep_alive_interval", _NO_PINGS, ("--http2-keep-alive-interval",)),
+    Foreign("http2_keep_alive_timeout", _NO_PINGS, ("--http2-keep-alive-timeout",)),
+    Foreign(
+        "http2_max_send_buffer_size",
+        "an application waits while its client takes no more",
+        ("--http2-max-send-buffer-size",),
+    ),
     # TLS
     Foreign(
         "ssl_version",

@@ -140,7 +140,7 @@ def reference() -> str:
         parts += ["\n".join(_reference_row(row)) + "\n" for row in ROWS.values() if row.group == group]
     parts.append("## Names of other servers without effect\n")
     parts.append(
-        "Configuration files and command lines of Gunicorn and uvicorn may have these; Palfrey says in one line each\n"
+        "Configuration files and command lines of other servers may have these; Palfrey says in one line each\n"
         "that they do nothing.\n"
     )
     parts.append("\n".join(["| name | flag | why |", "|---|---|---|", *_foreign_rows()]) + "\n")

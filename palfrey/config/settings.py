@@ -56,12 +56,22 @@ SOCKETS: Final = "Sockets"
 WORKERS: Final = "Workers"
 DEVELOPMENT: Final = "Development"
 HTTP: Final = "HTTP"
+HTTP2: Final = "HTTP/2"
 TLS: Final = "TLS"
 PROCESS: Final = "Process"
 LOGGING: Final = "Logging"
 HOOKS: Final = "Hooks"
-GROUPS: Final = (APPLICATION, SOCKETS, WORKERS, DEVELOPMENT, HTTP, TLS, PROCESS, LOGGING, HOOKS)
+GROUPS: Final = (APPLICATION, SOCKETS, WORKERS, DEVELOPMENT, HTTP, HTTP2, TLS, PROCESS, LOGGING, HOOKS)
 
+_HTTP_NAMES: Final = (
+    {"fast": "httptools", "python": "h11"}  # Gunicorn's http_parser
+    | {"h1": "auto", "h2,h1": "h2", "h2, h1": "h2", "h1,h2": "h2", "h1, h2": "h2"}  # its http_protocols
+    | {"1": "auto", "2": "h2"}  # Granian's --http
+)
+"""Other servers' words for `http`. None of them turns HTTP/1.1 away: Gunicorn serves it beside its "h2" as well, and
+Granian's "2" asks for what is still offered."""
+_WINDOW_MOST: Final = 2**31 - 1
+"""RFC 9113 section 6.9.1; and streams have no more numbers than that either (section 5.1.1)."""
 _TLS_VERSIONS: Final = {"tlsv1.2": "1.2", "tlsv1_2": "1.2", "tlsv1.3": "1.3", "tlsv1_3": "1.3"}
 
 
@@ -356,12 +366,14 @@ class Settings:
     )
     http: str = row(
         "auto",
-        choice("auto", "httptools", "h11", synonyms={"fast": "httptools", "python": "h11"}),
+        choice("auto", "httptools", "h11", "h2", synonyms=_HTTP_NAMES),
         WORKERS,
-        "The parser that has to agree with the server's own reading of HTTP/1.1 heads; auto is httptools where it is "
-        "installed. The verdicts are the same.",
-        also=("--http-parser",),
-        aliases=("http_parser",),
+        "h2 serves HTTP/2 beside HTTP/1.1: over TLS to clients that choose it (ALPN), without TLS to those that begin "
+        "with its preface (prior knowledge). The others serve HTTP/1.1 alone, and name the parser that has to agree "
+        "with the server's own reading of its heads, whose verdicts are the same; auto, and h2, take httptools where "
+        "it is installed.",
+        also=("--http-parser", "--http-protocols"),
+        aliases=("http_parser", "http_protocols"),
     )
 
     # -- Development ---------------------------------------------------------------------------------------------
@@ -600,6 +612,57 @@ class Settings:
     )
     limit_request_body: int = row(
         0, integer(0), HTTP, "Largest request body in bytes; a larger one is answered with 413 (0: no limit)."
+    )
+
+    # -- HTTP/2 --------------------------------------------------------------------------------------------------
+    http2_max_concurrent_streams: int = row(
+        100,
+        integer(1, _WINDOW_MOST),
+        HTTP2,
+        "Requests that one connection may have in hand at a time; further ones are refused, and a client sends them "
+        "again once others are done.",
+        aliases=("h2_max_concurrent_streams",),
+    )
+    http2_initial_window_size: int = row(
+        262144,
+        integer(1024, _WINDOW_MOST),
+        HTTP2,
+        "How many bytes of one request's body may come before the application takes any.",
+        also=("--http2-initial-stream-window-size",),
+    )
+    http2_initial_connection_window_size: int = row(
+        1048576,
+        integer(65535, _WINDOW_MOST),
+        HTTP2,
+        "The same for all bodies of a connection together.",
+    )
+    http2_max_frame_size: int = row(
+        16384,
+        integer(16384, 16777215),
+        HTTP2,
+        "Longest frame, in bytes, that a client may send.",
+        aliases=("h2_max_inbound_frame_size",),
+    )
+    http2_max_resets: int = row(
+        500,
+        integer(0),
+        HTTP2,
+        "How many requests of one connection may be reset before they are answered, by its client or by its fault; a "
+        "thirtieth of it comes back each second. More close the connection (0: no limit).",
+    )
+    http2_max_control_frames: int = row(
+        2000,
+        integer(0),
+        HTTP2,
+        "How many frames that ask for nothing a connection may bring: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty "
+        "DATA, unknown ones. A thirtieth of it comes back each second, and requests earn some. More close the "
+        "connection (0: no limit).",
+    )
+    http2_max_continuations: int = row(
+        32,
+        integer(1),
+        HTTP2,
+        "How many CONTINUATION frames one head may take; more close the connection.",
     )
 
     # -- TLS -----------------------------------------------------------------------------------------------------

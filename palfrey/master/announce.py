@@ -41,6 +41,9 @@ def loop_name(settings: Settings) -> str:
 
 
 def parser_name(settings: Settings) -> str:
+    """The parser of HTTP/1.1; and HTTP/2, where that is spoken."""
+    if settings.http == "h2":
+        return "httptools, HTTP/2"
     return "httptools" if settings.http == "auto" else settings.http
 
 

@@ -14,6 +14,7 @@ from palfrey.asgi.identity import RequestIds
 from palfrey.asgi.start import starter
 from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.render import HeadRenderer
+from palfrey.protocols.http2.limits import limits as http2_limits
 from palfrey.protocols.websocket.codes import Close
 from palfrey.protocols.websocket.limits import limits
 
@@ -86,6 +87,7 @@ class Service:
         "fields",
         "first_byte_timeout",
         "header_timeout",
+        "http2",
         "keep_alive",
         "limit_body",
         "limit_concurrency",
@@ -156,7 +158,8 @@ class Service:
         """A head no longer than this cannot have a line that is too long."""
         self.limit_body = settings.limit_request_body
         self.limit_concurrency = settings.limit_concurrency
-        self.websockets = limits(settings)
+        # None where HTTP/1.1 alone is spoken.
+        self.websockets, self.http2 = limits(settings), http2_limits(settings)
         self.request_ids = RequestIds(settings.request_id) if settings.request_id is not None else None
         unique = self.request_ids.field if self.request_ids is not None else b""
         self.renderer = HeadRenderer(settings.server_header, settings.date_header, settings.headers, unique)

@@ -72,11 +72,11 @@ def _h11() -> Parser:
 
 
 def make_parser(name: str) -> Parser:
-    """The setting `http` -> a parser; auto is httptools where it is installed. Raises BootError."""
+    """The setting `http` -> a parser; auto, and h2, are httptools where it is installed. Raises BootError."""
     try:
         return _h11() if name == "h11" else _httptools()
     except ImportError as error:
-        if name == "auto":
+        if name in ("auto", "h2"):
             return _h11()
         raise BootError(f"http = {name}: {error}; install {name}, or leave http at auto") from None
 

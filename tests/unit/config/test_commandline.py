@@ -49,6 +49,30 @@ def test_uvicorns_command_line() -> None:
     }
 
 
+def test_granians_command_line_of_http2() -> None:
+    assert parse(
+        "--http 2 --http2-max-concurrent-streams 200 --http2-initial-stream-window-size 1048576 "
+        "--http2-initial-connection-window-size 2097152 --http2-max-frame-size 32768 --http2-max-headers-size 65536 "
+        "--http2-adaptive-window main:app"
+    ) == {
+        "app": "main:app",
+        "http": "2",
+        "http2_max_concurrent_streams": "200",
+        "http2_initial_window_size": "1048576",
+        "http2_initial_connection_window_size": "2097152",
+        "http2_max_frame_size": "32768",
+        "http2_max_headers_size": "65536",
+        "http2_adaptive_window": True,
+    }
+
+
+def test_what_would_turn_http2_on_elsewhere_is_told_how_it_is_here() -> None:
+    with pytest.raises(click.UsageError, match="--http2: http = h2 serves HTTP/2"):
+        parse("--http2 main:app")
+    with pytest.raises(click.UsageError, match=r"--http2-cleartext: .* by prior knowledge, and Upgrade: h2c never"):
+        parse("--http2-cleartext=both main:app")
+
+
 def test_gunicorns_command_line() -> None:
     assert parse(
         "-w 4 -b 127.0.0.1:80 -b unix:/run/x -t 60 -k uvicorn.workers.UvicornWorker -n site -p site.pid -D -u www "

@@ -1,4 +1,7 @@
-"""Every name of Gunicorn 27 and uvicorn 0.54 is a setting, has no effect for a reason, or is refused on purpose."""
+"""Every name of Gunicorn 27 and uvicorn 0.54 is a setting, has no effect for a reason, or is refused on purpose.
+
+So is what Hypercorn 0.18 and Granian 2.8 call their settings of HTTP/2.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ GUNICORN_FLAGS = """
 --enable-backlog-metric -n --name --pythonpath --keyfile --certfile --ssl-version --cert-reqs --ca-certs
 --suppress-ragged-eofs --do-handshake-on-connect --ciphers --forwarder-headers --header-map --asgi-loop
 --asgi-lifespan --asgi-disconnect-grace-period --http-parser --root-path --control-socket --control-socket-mode
---no-control-socket --reload --reload-engine --reload-extra-file --websocket-max-message-size
+--no-control-socket --reload --reload-engine --reload-extra-file --websocket-max-message-size --http-protocols
+--http2-max-concurrent-streams --http2-initial-window-size --http2-max-frame-size --http2-max-header-list-size
 """
 
 UVICORN_FLAGS = """
@@ -50,9 +54,17 @@ UVICORN_FLAGS = """
 --ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout --ws-per-message-deflate
 """
 
+HYPERCORN_SETTINGS = "alpn_protocols h2_max_concurrent_streams h2_max_header_list_size h2_max_inbound_frame_size"
+
+GRANIAN_FLAGS = """
+--http --http2-adaptive-window --http2-initial-connection-window-size --http2-initial-stream-window-size
+--http2-keep-alive-interval --http2-keep-alive-timeout --http2-max-concurrent-streams --http2-max-frame-size
+--http2-max-headers-size --http2-max-send-buffer-size
+"""
+
 REFUSED = """
 --http2 --interface
---paste --paster --paste-global --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from --http-protocols
+--paste --paster --paste-global --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from
 --http2-cleartext --permit-obsolete-folding --strip-header-spaces --dirty-app --dirty-workers
 """
 """Asking for what Palfrey cannot do (yet) must not pass as if it could."""
@@ -69,12 +81,13 @@ def accepted_flags() -> set[str]:
 
 
 def test_every_gunicorn_setting_is_treated() -> None:
-    assert [name for name in GUNICORN_SETTINGS.split() if canonical(name) is None and name not in FOREIGN] == []
+    names = f"{GUNICORN_SETTINGS} {HYPERCORN_SETTINGS}".split()
+    assert [name for name in names if canonical(name) is None and name not in FOREIGN] == []
 
 
 def test_every_flag_is_accepted_or_refused_on_purpose() -> None:
     accepted = accepted_flags()
-    assert [flag for flag in f"{GUNICORN_FLAGS} {UVICORN_FLAGS}".split() if flag not in accepted] == []
+    assert [flag for flag in f"{GUNICORN_FLAGS} {UVICORN_FLAGS} {GRANIAN_FLAGS}".split() if flag not in accepted] == []
     assert [flag for flag in REFUSED.split() if flag in accepted] == []
 
 

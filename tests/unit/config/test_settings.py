@@ -86,6 +86,42 @@ def test_binds(values: dict[str, object], expected: tuple[str, ...]) -> None:
     assert Settings(**values).binds() == expected  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        *[(word, word) for word in ("auto", "httptools", "h11", "h2")],
+        *[("fast", "httptools"), ("python", "h11")],
+        *[("h1", "auto"), ("h2,h1", "h2"), ("h2, h1", "h2"), ("h1,h2", "h2")],
+        *[("1", "auto"), ("2", "h2"), ("H2", "h2")],
+    ],
+)
+def test_what_is_spoken_by_every_servers_word_for_it(written: str, read: str) -> None:
+    assert ROWS["http"].parser.read(written) == read
+
+
+@pytest.mark.parametrize("written", ["h3", "h2,h3", "http/2", "", 2])
+def test_what_is_not_spoken_is_refused(written: object) -> None:
+    with pytest.raises(ValueError, match="must be auto, httptools, h11 or h2"):
+        ROWS["http"].parser.read(written)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("http2_max_concurrent_streams", 1, 2**31 - 1),
+        ("http2_initial_window_size", 1024, 2**31 - 1),  # RFC 9113 section 6.9.1
+        ("http2_initial_connection_window_size", 65535, 2**31 - 1),  # it can only be raised (section 6.9.2)
+        ("http2_max_frame_size", 2**14, 2**24 - 1),  # section 6.5.2
+    ],
+)
+def test_settings_of_http2_are_within_what_it_can_say(name: str, least: int, most: int) -> None:
+    read = ROWS[name].parser.read
+    assert (read(least), read(most)) == (least, most)
+    for wrong in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=f"from {least} to {most}"):
+            read(wrong)
+
+
 def test_settings_are_cheap_to_import() -> None:
     code = "import sys, palfrey.config.settings; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -195,7 +195,8 @@ def test_every_plain_setting_is_read_from_its_variable(try_: Try, tmp_path: Path
     special |= {"group": str(os.getegid()), "socket_owner": "0", "env_file": "file", "limit_request_line": "99"}
     special |= {"limit_request_field_size": "99", "limit_request_head": "999", "ssl_cert_reqs": "1"}
     special |= {"forwarded_allow_ips": "*", "forwarded_fields": "forwarded", "request_id": "x-id"}
-    special |= {"ws_deflate_window_bits": "9"}
+    special |= {"ws_deflate_window_bits": "9", "http2_initial_window_size": "99999"}
+    special |= {"http2_initial_connection_window_size": "99999", "http2_max_frame_size": "99999"}
     for row in ROWS.values():
         if not row.env or row.name.startswith("ssl_"):
             continue
@@ -446,3 +447,47 @@ def test_keyword_arguments_that_do_not_fit(tmp_path: Path) -> None:
         from_arguments({"worker": 1}, str(tmp_path))
     with pytest.raises(ConfigError, match=r"^port = '81x' \(argument\): must be a whole number"):
         from_arguments({"port": "81x"}, str(tmp_path))
+
+
+# Files of other servers ---------------------------------------------------------------------------------------------
+
+
+def test_gunicorns_file_that_turns_http2_on(try_: Try) -> None:
+    file = """
+    http_protocols = "h2,h1"
+    http2_max_concurrent_streams = 250
+    http2_initial_window_size = 65535
+    http2_max_frame_size = 32768
+    http2_max_header_list_size = 65536
+    http2_cleartext = "off"
+    """
+    resolved = try_(file)
+    assert resolved.settings == Settings(
+        http="h2", http2_max_concurrent_streams=250, http2_initial_window_size=65535, http2_max_frame_size=32768
+    )
+    assert [message.partition(" has no effect")[0] for message in messages(resolved)] == [
+        "palfrey.conf.py, line 6: http2_max_header_list_size",
+        "palfrey.conf.py, line 7: http2_cleartext",
+    ]
+
+
+def test_hypercorns_names_of_http2(try_: Try) -> None:
+    file = """
+    http = "h2"
+    alpn_protocols = ["h2", "http/1.1"]
+    h2_max_concurrent_streams = 50
+    h2_max_inbound_frame_size = 65536
+    h2_max_header_list_size = 32768
+    """
+    resolved = try_(file)
+    assert resolved.settings == Settings(http="h2", http2_max_concurrent_streams=50, http2_max_frame_size=65536)
+    assert [message.partition(" has no effect")[0] for message in messages(resolved)] == [
+        "palfrey.conf.py, line 3: alpn_protocols",
+        "palfrey.conf.py, line 6: h2_max_header_list_size",
+    ]
+
+
+def test_the_parser_and_http2_are_one_setting(try_: Try) -> None:
+    """Gunicorn has two: which of them is meant must not be a guess."""
+    with pytest.raises(ConfigError, match="http_parser and http_protocols are the same setting; keep one of them"):
+        try_('http_protocols = "h2,h1"\nhttp_parser = "fast"')

@@ -67,6 +67,11 @@ def test_auto_is_resolved_without_an_import() -> None:
     assert parser_name(generation().settings) == "httptools"
 
 
+def test_the_banner_says_that_http2_is_spoken() -> None:
+    first, *_ = banner(generation(http="h2", loop="asyncio"))
+    assert ", asyncio, httptools, HTTP/2: starting" in first
+
+
 def test_serving_is_a_warning_when_somebody_is_missing(voice: Voice, told: list[str], caplog: Any) -> None:
     voice.serves(Announce("app", 2, 3, 4, cause="worker 2 was killed by SIGSEGV"), None)
     voice.serves(Announce("app", 3, 4, 4), 77)

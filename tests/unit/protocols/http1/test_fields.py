@@ -255,10 +255,12 @@ def test_what_was_read_before_does_not_change_the_verdict(before, after):
 
 def test_parsers_by_name(monkeypatch):
     assert isinstance(make_parser("auto"), HttptoolsParser)
+    assert isinstance(make_parser("h2"), HttptoolsParser)
     assert isinstance(make_parser("httptools"), HttptoolsParser)
     assert isinstance(make_parser("h11"), H11Parser)
     monkeypatch.delitem(sys.modules, "palfrey.protocols.http1.httptools")
     monkeypatch.setitem(sys.modules, "httptools", None)
     assert isinstance(make_parser("auto"), H11Parser)
+    assert isinstance(make_parser("h2"), H11Parser)
     with pytest.raises(BootError, match=r"http = httptools: .*install httptools, or leave http at auto"):
         make_parser("httptools")
