@@ -65,7 +65,7 @@ GROUPS: Final = (APPLICATION, SOCKETS, WORKERS, DEVELOPMENT, HTTP, HTTP2, TLS, P
 
 _HTTP_NAMES: Final = (
     {"fast": "httptools", "python": "h11"}  # Gunicorn's http_parser
-    | {"h1": "auto", "h2,h1": "h2", "h2, h1": "h2", "h1,h2": "h2", "h1, h2": "h2"}  # its http_protocols
+    | {"h1": "auto", "h2,h1": "h2", "h2, h1": "h2"}  # its http_protocols, the preferred one first
     | {"1": "auto", "2": "h2"}  # Granian's --http
 )
 """Other servers' words for `http`. None of them turns HTTP/1.1 away: Gunicorn serves it beside its "h2" as well, and

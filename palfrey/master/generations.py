@@ -25,7 +25,7 @@ from palfrey.system import cpus, x509
 from palfrey.system.cpus import Budget
 from palfrey.system.process import CAN_ADOPT
 from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
-from palfrey.system.tls import ServerTls, own_certificate, server_context, stamps, validity_notice
+from palfrey.system.tls import HTTP1, HTTP2, ServerTls, own_certificate, server_context, stamps, validity_notice
 
 if TYPE_CHECKING:
     import ssl
@@ -267,6 +267,7 @@ def server_tls(settings: Settings) -> ServerTls | None:
             settings.ssl_cert_reqs,
             settings.ssl_ciphers or None,
             settings.ssl_min_version,
+            HTTP2 if settings.http == "h2" else HTTP1,
         )
 
     certfile, hook = settings.ssl_certfile, settings.ssl_context

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,10 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """TLS 1.2 with forward secrecy and authenticated encryption, which all clients since about 2015 have: Mozilla's
 "intermediate" without finite-field DH. Python's own default adds CBC, which HTTP/2 forbids (RFC 9113 appendix A). The
 three suites of TLS 1.3 are always there."""
+
+HTTP1 = ("http/1.1",)
+HTTP2 = ("h2", *HTTP1)
+"""What is offered by ALPN (RFC 7301, RFC 9113 section 3.1), the best first."""
 
 Stamps = tuple[tuple[int, ...] | None, ...]
 """What files look like from outside, one after the other: see `stamps`."""
@@ -52,11 +56,12 @@ def server_context(
     cert_reqs: int = 0,
     ciphers: str | None = None,
     minimum: str = "1.2",
+    alpn: Sequence[str] = HTTP1,
 ) -> ssl.SSLContext:
-    """A context that serves HTTP/1.1 by ALPN. Without a keyfile the key is in certfile, after the chain.
+    """A context for a server. Without a keyfile the key is in certfile, after the chain.
 
     `cert_reqs` is ssl's number: 0 asks clients for no certificate, 1 for an optional one, 2 demands one signed by
-    `ca_certs`. `minimum` is "1.2" or "1.3".
+    `ca_certs`. `minimum` is "1.2" or "1.3". `alpn` are the protocols that clients may choose from, the best first.
     """
     import ssl
 
@@ -64,7 +69,8 @@ def server_context(
     _check_readable("ssl_keyfile", keyfile)
     _check_readable("ssl_ca_certs", ca_certs)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    # RFC 9113 section 9.2.1 has no place for either, and HTTP/1.1 no use.
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     try:
         context.minimum_version = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[minimum]
     except KeyError:
@@ -75,7 +81,7 @@ def server_context(
         context.set_ciphers(ciphers or CIPHERS)
     except ssl.SSLError:
         raise ConfigError(f"ssl_ciphers {ciphers!r}: OpenSSL knows none of these; see `openssl ciphers`") from None
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(alpn))
     return context
 
 

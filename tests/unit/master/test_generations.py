@@ -7,11 +7,12 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from palfrey.config.sources import Resolved, from_arguments, resolve
 from palfrey.errors import BindError, ConfigError
@@ -204,6 +205,36 @@ def test_tls_is_made_before_any_fork_and_shows_in_the_url(generations: Generatio
     assert (first.tls.context, first.tls.certificate) == (context, None)
     assert seen == [4]
     assert first.urls[0].startswith("https://127.0.0.1:")
+
+
+def test_a_reload_changes_what_is_offered_by_alpn(generations: Generations, tmp_path: Path) -> None:
+    certificate = tmp_path / "cert.pem"
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    chosen = []
+    for http in ("auto", "h2", "h11"):
+        new = resolved(http=http, ssl_certfile=str(certificate))
+        one = generations.propose(new)[0] if generations.begun else generations.first(new)
+        generations.adopt(one.number)
+        assert one.tls is not None
+        chosen.append(agreed(one.tls.context, authority))
+    assert chosen == ["http/1.1", "h2", "http/1.1"]
+
+
+def agreed(server: ssl.SSLContext, authority: trustme.CA) -> str | None:
+    """What a client that knows both chooses."""
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    client.set_alpn_protocols(["http/1.1", "h2"])
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server, server_hostname="localhost"),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for end in (*ends, *ends):
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return ends[0].selected_alpn_protocol()
 
 
 def test_a_tls_hook_that_returns_no_context_is_named(generations: Generations) -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from palfrey.errors import ConfigError
-from palfrey.system.tls import own_certificate, server_context, stamps, validity_notice
+from palfrey.system.tls import HTTP2, own_certificate, server_context, stamps, validity_notice
 
 CA = trustme.CA()
 CERT = CA.issue_cert("localhost")
@@ -94,6 +94,21 @@ def test_handshake(files: Files) -> None:
     end = handshake(server_context(files("chain"), files("key")), trusting_client())
     assert end.version() == "TLSv1.3"
     assert end.selected_alpn_protocol() == "http/1.1"
+
+
+def test_http2_is_preferred_where_it_is_offered(files: Files) -> None:
+    server = server_context(files("both"), alpn=HTTP2)
+    client = trusting_client()
+    for known, chosen in ([["http/1.1", "h2"], "h2"], [["http/1.1"], "http/1.1"], [["h3"], None]):
+        client.set_alpn_protocols(list(known or ()))
+        assert handshake(server, client).selected_alpn_protocol() == chosen
+
+
+def test_neither_compression_nor_renegotiation(files: Files) -> None:
+    """RFC 9113 section 9.2.1."""
+    options = server_context(files("both")).options
+    assert options & ssl.OP_NO_COMPRESSION
+    assert options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_key_beside_the_chain(files: Files) -> None:
