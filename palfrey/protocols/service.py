@@ -15,6 +15,8 @@ from palfrey.asgi.start import starter
 from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.render import HeadRenderer
 from palfrey.protocols.http2.limits import limits as http2_limits
+from palfrey.protocols.http2.memory import Memory
+from palfrey.protocols.response import DefaultFields
 from palfrey.protocols.websocket.codes import Close
 from palfrey.protocols.websocket.limits import limits
 
@@ -81,6 +83,7 @@ class Service:
         "body_timeout",
         "clock",
         "connections",
+        "default_fields",
         "draining",
         "extensions",
         "farewell",
@@ -88,6 +91,7 @@ class Service:
         "first_byte_timeout",
         "header_timeout",
         "http2",
+        "http2_memory",
         "keep_alive",
         "limit_body",
         "limit_concurrency",
@@ -131,11 +135,9 @@ class Service:
         trusted: Trusted | None,
     ) -> None:
         """`trusted` is whose forwarded headers are believed, None when nobody's are."""
-        self.app = app
-        self.loop = loop
+        self.app, self.loop = app, loop
         self.start = starter(loop)
-        self.access, self.state = access, state
-        self.trusted = trusted
+        self.access, self.state, self.trusted = access, state, trusted
         self.root_path = settings.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
         self.clock = 0.0
@@ -162,12 +164,14 @@ class Service:
         self.websockets, self.http2 = limits(settings), http2_limits(settings)
         self.request_ids = RequestIds(settings.request_id) if settings.request_id is not None else None
         unique = self.request_ids.field if self.request_ids is not None else b""
-        self.renderer = HeadRenderer(settings.server_header, settings.date_header, settings.headers, unique)
+        self.default_fields = DefaultFields(settings.server_header, settings.date_header, settings.headers)
+        self.renderer = HeadRenderer(self.default_fields, unique)
         self.fields = FieldReader(make_parser(settings.http), settings.header_map)
         self.targets: dict[bytes, RequestTarget] = {}
         """What http1/request.py remembers: a request line without its version -> what it says."""
         self.sections: dict[bytes, Section] = {}
         """The same for what follows the target in the first heads of connections."""
+        self.http2_memory = Memory(settings.header_map, self.limit_field, unique)
         self.connections: set[Connection] = set()
         self.running: set[Exchange] = set()
         self.requests = self.open_websockets = 0
@@ -233,6 +237,7 @@ class Service:
 
         They are compared before the clock moves on, so that no time that was given is cut short by its fraction.
         """
+        self.default_fields.tick()
         self.renderer.tick()
         clock = self.clock
         for connection in [each for each in self.connections if each.deadline <= clock]:

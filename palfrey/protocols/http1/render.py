@@ -7,25 +7,20 @@ Palfrey has a say in (date, connection, ...) are never cached and take the slowe
 
 from __future__ import annotations
 
-import re
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from palfrey.asgi.stream import Framing, InvalidHeader
+from palfrey.asgi.stream import Framing
+from palfrey.protocols.response import check_field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from palfrey.protocols.response import DefaultFields
     from palfrey.types import Header, Headers
 
 CACHED_LINES = 2048
 """At most so many pairs are remembered; a reflected header would otherwise fill the memory."""
 CACHED_LENGTH = 128
 """Longer values (cookies, tokens) are not worth remembering: they do not come again."""
-
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_BAD_VALUE = re.compile(rb"[\x00\r\n]")
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES: dict[int, bytes] = {}
@@ -43,47 +38,28 @@ def status_line(status: int) -> bytes:
 
 
 def encode_line(name: bytes, value: bytes) -> bytes:
-    """One checked field line. Raises InvalidHeader for what could be read as more than one, or as none."""
-    if not isinstance(name, bytes) or not isinstance(value, bytes):
-        raise InvalidHeader(f"a header's name and value are bytes, not {name!r}: {value!r}")
-    if _NAME.fullmatch(name) is None:
-        raise InvalidHeader(f"{name!r} is not a header name (RFC 9110 section 5.1)")
-    if _BAD_VALUE.search(value) is not None:
-        raise InvalidHeader(f"the value of header {name!r} has a CR, LF or NUL (RFC 9110 section 5.5)")
+    """One checked field line. Raises InvalidHeader."""
+    check_field(name, value)
     return b"%b: %b\r\n" % (name, value)
 
 
 class HeadRenderer:
-    """Renders heads with a worker's default fields. `tick` keeps the date; nothing else here knows the time."""
+    """Renders heads with a worker's default fields."""
 
     __slots__ = (
-        "_date_wanted",
+        "_default_fields",
         "_defaults",
         "_defaults_text",
         "_lines",
-        "_own",
-        "_server",
         "_special_names",
         "_unique",
         "_usual_end",
     )
 
-    def __init__(self, server: bool, date: bool, headers: Iterable[tuple[str, str]], unique: bytes = b"") -> None:
-        """`server` and `date`: whether those default fields are sent; `headers`: further ones, latin-1 text.
-
-        `unique` names a field that never has the same value twice, and is not remembered therefore.
-        """
-        own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        if server and not any(name == b"server" for name, _ in own):
-            own.insert(0, (b"server", b"palfrey"))
-        self._own = [(name, encode_line(name, value)) for name, value in own]
-        self._date_wanted = date and not any(name == b"date" for name, _ in own)
-        self._special_names = {name for name, _ in own} | {
-            b"date",
-            b"connection",
-            b"keep-alive",
-            b"transfer-encoding",
-        }
+    def __init__(self, defaults: DefaultFields, unique: bytes = b"") -> None:
+        """`unique` names a field that never has the same value twice, and is not remembered therefore."""
+        self._default_fields = defaults
+        self._special_names = defaults.names | {b"connection", b"keep-alive", b"transfer-encoding"}
         self._unique = unique
         self._lines: dict[Header, bytes] = {}
         self._defaults: dict[bytes, bytes] = {}
@@ -91,12 +67,10 @@ class HeadRenderer:
         self.tick()
 
     def tick(self) -> None:
-        """To be called each second: the date is the time of the last call (RFC 9110 section 6.6.1)."""
+        """To be called whenever the default fields have been."""
         self._defaults = {}
-        for name, line in self._own:
-            self._defaults[name] = self._defaults.get(name, b"") + line
-        if self._date_wanted:
-            self._defaults[b"date"] = b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")
+        for name, value in self._default_fields.pairs:
+            self._defaults[name] = self._defaults.get(name, b"") + b"%b: %b\r\n" % (name, value)
         self._defaults_text = b"".join(self._defaults.values())
         self._usual_end = self._defaults_text + b"\r\n"
 

@@ -15,12 +15,13 @@ from palfrey.protocols.http1.render import (
     render_informational,
     status_line,
 )
+from palfrey.protocols.response import DefaultFields
 
 WHOLE, OPEN, DECLARED, NONE = Framing.WHOLE, Framing.OPEN, Framing.DECLARED, Framing.NONE
 
 
 def bare() -> HeadRenderer:
-    return HeadRenderer(False, False, ())
+    return HeadRenderer(DefaultFields(False, False, ()))
 
 
 def render(
@@ -32,7 +33,7 @@ def render(
 
 
 def test_default_fields():
-    lines, _, _ = render(HeadRenderer(True, True, [("X-Own", "1"), ("X-Own", "2")]))
+    lines, _, _ = render(HeadRenderer(DefaultFields(True, True, [("X-Own", "1"), ("X-Own", "2")])))
     assert lines[0] == b"HTTP/1.1 200 OK"
     assert lines[1] == b"server: palfrey"
     assert lines[2:4] == [b"x-own: 1", b"x-own: 2"]
@@ -46,7 +47,7 @@ def test_defaults_that_are_switched_off():
 
 @pytest.mark.parametrize("spelling", [b"server", b"Server", b"SERVER"])
 def test_the_applications_word_wins_whatever_its_case(spelling):
-    renderer = HeadRenderer(True, True, [("X-A", "ours")])
+    renderer = HeadRenderer(DefaultFields(True, True, [("X-A", "ours")]))
     lines, _, _ = render(renderer, [(spelling, b"mine"), (b"DATE", b"today"), (b"x-a", b"theirs"), (b"X-A", b"too")])
     assert lines == [
         b"HTTP/1.1 200 OK",
@@ -59,14 +60,16 @@ def test_the_applications_word_wins_whatever_its_case(spelling):
 
 
 def test_the_users_server_and_date_take_the_place_of_ours():
-    lines, _, _ = render(HeadRenderer(True, True, [("Server", "mine"), ("Date", "never")]))
+    lines, _, _ = render(HeadRenderer(DefaultFields(True, True, [("Server", "mine"), ("Date", "never")])))
     assert lines == [b"HTTP/1.1 200 OK", b"server: mine", b"date: never", b"content-length: 5"]
 
 
 def test_the_date_moves_with_the_tick(monkeypatch):
-    renderer = HeadRenderer(False, True, ())
-    monkeypatch.setattr("palfrey.protocols.http1.render.formatdate", lambda usegmt: "Fri, 01 Jan 2100 00:00:00 GMT")
+    defaults = DefaultFields(False, True, ())
+    renderer = HeadRenderer(defaults)
+    monkeypatch.setattr("palfrey.protocols.response.formatdate", lambda usegmt: "Fri, 01 Jan 2100 00:00:00 GMT")
     assert b"2100" not in b"".join(render(renderer)[0])
+    defaults.tick()
     renderer.tick()
     assert b"date: Fri, 01 Jan 2100 00:00:00 GMT" in render(renderer)[0]
 
@@ -129,7 +132,7 @@ def test_a_204_says_no_length_and_a_304_may():
     ],
 )
 def test_what_cannot_be_a_field_is_refused_each_time(pair):
-    renderer = HeadRenderer(True, True, ())
+    renderer = HeadRenderer(DefaultFields(True, True, ()))
     for _ in range(2):
         with pytest.raises((InvalidHeader, TypeError)):
             render(renderer, [pair])
