@@ -2,6 +2,7 @@
 
     scripts/bench hello tls               two scenarios, printed
     scripts/bench ws-echo-64 ws-deflate   WebSockets (needs a C compiler, and zlib with its headers)
+    scripts/bench 'h2-*'                  HTTP/2 (needs h2load, of nghttp2)
     scripts/bench idle                    memory of idle connections
     scripts/bench all --rounds 5          every scenario, kept as JSON in benchmarks/results
     scripts/bench report [FILE ...]       docs/benchmarks.md and its figures from the newest run of each Python
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import fnmatch
 import tempfile
 from pathlib import Path
 
@@ -28,17 +30,22 @@ from benchmarks.servers import CONTESTANTS, installed
 
 IDLE = "idle"
 """Not a scenario of requests: see idle_memory.py."""
+EVERYTHING = (*SCENARIOS, IDLE)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    what = ", ".join([*SCENARIOS, IDLE])
-    parser.add_argument("what", nargs="*", default=["hello"], help=f"all, report, or scenarios of: {what}")
+    what = ", ".join(EVERYTHING)
+    parser.add_argument(
+        "what", nargs="*", default=["hello"], help=f"all, report, or scenarios (or patterns) of: {what}"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds for each server (default 5)")
     parser.add_argument("--seconds", type=int, default=3, help="seconds of load in a round (default 3)")
-    parser.add_argument("--connections", type=int, default=64, help="connections at a time (default 64)")
+    parser.add_argument(
+        "--connections", type=int, default=64, help="connections at a time (default 64; of HTTP/2 see its scenarios)"
+    )
     parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for quiet cores before a round")
     parser.add_argument("--servers", help=f"which, comma-separated, of: {','.join(CONTESTANTS)}")
     parser.add_argument("--json", type=Path, help="keep the run in this file (default for all: benchmarks/results)")
@@ -46,11 +53,20 @@ def main() -> None:
     if options.what[0] == "report":
         _report([Path(each) for each in options.what[1:]])
         return
-    names = [*SCENARIOS, IDLE] if options.what == ["all"] else options.what
-    unknown = [name for name in names if name not in SCENARIOS and name != IDLE]
-    if unknown:
-        parser.error(f"no such scenario: {', '.join(unknown)}; there are {what}")
+    try:
+        names = chosen(["*"] if options.what == ["all"] else options.what)
+    except ValueError as error:
+        parser.error(f"{error}; there are {what}")
     _measure(options, names)
+
+
+def chosen(patterns: list[str]) -> list[str]:
+    """What is named, or matched, each once. Raises ValueError for what nothing matches."""
+    found = {pattern: fnmatch.filter(EVERYTHING, pattern) for pattern in patterns}
+    unknown = [pattern for pattern in patterns if not found[pattern]]
+    if unknown:
+        raise ValueError(f"no such scenario: {', '.join(unknown)}")
+    return list(dict.fromkeys(name for pattern in patterns for name in found[pattern]))
 
 
 def _report(paths: list[Path]) -> None:
@@ -62,8 +78,11 @@ def _report(paths: list[Path]) -> None:
 
 
 def _measure(options: argparse.Namespace, names: list[str]) -> None:
-    if any(name != IDLE and SCENARIOS[name].websocket is None for name in names):
-        load.require()
+    scenarios = [SCENARIOS[name] for name in names if name != IDLE]
+    if any(scenario.http2 for scenario in scenarios):
+        load.require("h2load", "nghttp2-client")
+    if any(scenario.websocket is None for scenario in scenarios):
+        load.require("wrk", "wrk")
     wanted = options.servers.split(",") if options.servers else list(CONTESTANTS)
     missing = [name for name in wanted if name not in CONTESTANTS or not installed(name)]
     if missing:

@@ -1,4 +1,4 @@
-"""The load generator: wrk, which is C and outruns any Python server from one core."""
+"""The load generators: what is common to them, and wrk, which is C and outruns any Python server from one core."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Load:
     """The share of its core that the generator used, 0 to 1: near 1 it was the limit, not the server."""
 
 
-def require() -> None:
-    """Ends the program, saying what to install, when there is no generator."""
-    if shutil.which("wrk") is None:
-        raise SystemExit("the benchmarks need wrk: install your system's package of that name")
+def require(program: str, package: str) -> None:
+    """Ends the program, saying what to install, when this generator is not there."""
+    if shutil.which(program) is None:
+        raise SystemExit(f"the benchmarks need {program}: install your system's package {package}")
 
 
 def load(url: str, scenario: Scenario, connections: int, seconds: int, core: int | None) -> Load:
@@ -76,8 +76,8 @@ def read(text: str, busy: float = 0.0) -> Load:
     statuses = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     errors += int(statuses[1]) if statuses else 0
     return Load(
-        rate=float(_found(r"Requests/sec:\s+([\d.]+)", text)),
-        requests=int(_found(r"(\d+) requests in ", text)),
+        rate=float(found(r"Requests/sec:\s+([\d.]+)", text, "wrk")),
+        requests=int(found(r"(\d+) requests in ", text, "wrk")),
         errors=errors,
         p50=_percentile(50, text),
         p99=_percentile(99, text),
@@ -86,12 +86,13 @@ def read(text: str, busy: float = 0.0) -> Load:
 
 
 def _percentile(which: int, text: str) -> float:
-    found = re.search(rf"^\s+{which}%\s+([\d.]+)(us|ms|s|m)$", text, re.MULTILINE)
-    return float(found[1]) * _MILLISECONDS[found[2]] if found else 0.0
+    match = re.search(rf"^\s+{which}%\s+([\d.]+)(us|ms|s|m)$", text, re.MULTILINE)
+    return float(match[1]) * _MILLISECONDS[match[2]] if match else 0.0
 
 
-def _found(pattern: str, text: str) -> str:
+def found(pattern: str, text: str, program: str) -> str:
+    """What the pattern's group has in the program's output. Ends this one where it has nothing."""
     match = re.search(pattern, text)
     if match is None:
-        raise SystemExit(f"wrk's output is not understood:\n{text}")
+        raise SystemExit(f"{program}'s output is not understood:\n{text}")
     return match[1]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 PACKAGES = (
     *("palfrey", "uvicorn", "granian", "gunicorn", "hypercorn"),
-    *("uvloop", "httptools", "h11", "starlette", "fastapi", "pydantic", "websockets", "picows"),
+    *("uvloop", "httptools", "h11", "starlette", "fastapi", "pydantic", "websockets", "picows", "h2"),
 )
 
 
@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
     commit = _commit()
     if commit:
         found["palfrey"] += f" ({commit})"
-    return found | {"nginx": _said("nginx", "-v"), "wrk": _said("wrk", "-v")}
+    return found | {"nginx": _said("nginx", "-v"), "wrk": _said("wrk", "-v"), "h2load": _said("h2load", "--version")}
 
 
 def package_version(name: str) -> str:

@@ -28,7 +28,7 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen 127.0.0.1:{port}{ssl};
+        listen 127.0.0.1:{port}{ssl}{http2};
         {certificate}
         location / {{ {answer} }}
     }}
@@ -50,6 +50,7 @@ def command(wanted: Wanted) -> list[str]:
         # As root its worker would be another user, who may not read the folder.
         user="user root;" if os.geteuid() == 0 else "",
         ssl=" ssl" if wanted.certificate else "",
+        http2=" http2" if scenario.http2 else "",
         certificate=f"ssl_certificate {wanted.certificate}; ssl_certificate_key {wanted.key};"
         if wanted.certificate
         else "",

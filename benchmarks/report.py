@@ -36,15 +36,18 @@ Only the ratios carry from one machine to the next.
 
 How it is measured. One worker process of each server with its defaults, pinned with all its threads to one core; wrk
 with one thread on another core, over {connections} connections; for WebSockets a load generator in C, made for it
-(`benchmarks/wsload.c`), with one message in flight a connection, each of them compared byte for byte. Rounds of
-{seconds} s alternate between the servers, each in a fresh process after a second of warm-up, and their order turns.
-The figures are medians of {rounds} rounds; in brackets are the lowest and the highest. Before each round the server's
-answer is compared with what the scenario says it must be. Errors (refused, cut, timed out, any status that is not 2xx
-or 3xx, a wrong message) are counted and shown; with the access log on, the lines of each server's log are counted
-against its responses. Floors show what there is to be had: a uvloop protocol that answers every read with a constant
-(`benchmarks/floor.py`), nginx with `return 200` or a file, and picows, a WebSocket server in C that runs no ASGI
-application (`benchmarks/websocket_floor.py`). uvicorn runs with uvloop, httptools and, for WebSockets, websockets-
-sansio, hypercorn with uvloop, granian with its ASGI interface on uvloop, Gunicorn with `-k asgi`; the commands are in
+(`benchmarks/wsload.c`), with one message in flight a connection, each of them compared byte for byte; for HTTP/2
+h2load with one thread, which is told as many requests as a round takes, over 8 connections with 16 streams at a time
+and over 64 with one. There Palfrey's HTTP/1.1 is what wrk has of it without HTTP/2, over {connections} connections.
+Rounds of {seconds} s alternate between the servers, each in a fresh process after a second of warm-up, and their
+order turns. The figures are medians of {rounds} rounds; in brackets are the lowest and the highest. Before each round
+the server's answer is compared with what the scenario says it must be. Errors (refused, cut, timed out, any status
+that is not 2xx or 3xx, a wrong message) are counted and shown; with the access log on, the lines of each server's log
+are counted against its responses. Floors show what there is to be had: a uvloop protocol that answers every read with
+a constant (`benchmarks/floor.py`), nginx with `return 200` or a file, and picows, a WebSocket server in C that runs
+no ASGI application (`benchmarks/websocket_floor.py`). uvicorn runs with uvloop, httptools and, for WebSockets,
+websockets-sansio, hypercorn with uvloop, granian with its ASGI interface on uvloop and one version of HTTP, Gunicorn
+with `-k asgi` and, for HTTP/2, `--http-protocols h2,h1`, on cleartext by prior knowledge; the commands are in
 `benchmarks/servers.py`. "µs" is processor time a response, of the server's whole process tree.
 
 To repeat it: `scripts/bench all --rounds 5 --seconds 3`, then `scripts/bench report`. `PALFREY_VENV` names the
@@ -86,7 +89,7 @@ def _introduction(runs: dict[str, Run]) -> str:
     latest = list(runs.values())[-1]
     present = dict.fromkeys(each.server for run in runs.values() for each in run.rounds)
     titles = "; ".join(
-        CONTESTANTS[name].title for name in present if name in CONTESTANTS and name not in ("palfrey", "palfrey-quiet")
+        CONTESTANTS[name].title for name in present if name in CONTESTANTS and not name.startswith("palfrey")
     )
     counts = sorted({sum(1 for _ in run.of(s, "palfrey")) for run in runs.values() for s in SCENARIOS} - {0})
     text = INTRODUCTION.format(

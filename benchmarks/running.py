@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import load, websocket_load
+from benchmarks import http2_load, load, websocket_load
 from benchmarks.cores import Cores, Meter, wait_for_quiet
 from benchmarks.results import Round
 from benchmarks.scenarios import Scenario
-from benchmarks.servers import Wanted, free_port, serving
+from benchmarks.servers import CONTESTANTS, Wanted, free_port, serving
 
 WARM_UP = 1
 """Seconds of load that are not counted."""
@@ -54,12 +54,13 @@ def _round(scenario: Scenario, name: str, turn: int, plan: Plan, folder: Path) -
         own = Path(temporary)
         log = own / "access.log" if scenario.log and name != "palfrey-quiet" else None
         certificate, key = certificates(folder) if scenario.tls else (None, None)
-        wanted = Wanted(scenario, free_port(), own, log, certificate, key)
+        asked = replace(scenario, http2=None) if CONTESTANTS[name].http1 else scenario
+        wanted = Wanted(asked, free_port(), own, log, certificate, key)
         with serving(name, wanted, server_core) as pid:
             wait_for_quiet(plan.cores, plan.patience)
             warm = _load(wanted, plan, WARM_UP, folder)
             meter = Meter(pid, server_core)
-            done = _load(wanted, plan, plan.seconds, folder)
+            done = _load(wanted, plan, plan.seconds, folder, warm.rate)
             used = meter.read()
         lines = _lines(log) if log is not None else None
     return Round(
@@ -78,8 +79,11 @@ def _round(scenario: Scenario, name: str, turn: int, plan: Plan, folder: Path) -
     )
 
 
-def _load(wanted: Wanted, plan: Plan, seconds: int, folder: Path) -> load.Load:
+def _load(wanted: Wanted, plan: Plan, seconds: int, folder: Path, rate: float = 0.0) -> load.Load:
+    """`rate` is what the warm-up has reached, for the generator that is told a number of requests."""
     scenario, core = wanted.scenario, plan.cores[1]
+    if scenario.http2 is not None:
+        return http2_load.load(wanted.url, scenario, seconds, rate, core, wanted.folder)
     if scenario.websocket is None:
         return load.load(wanted.url, scenario, plan.connections, seconds, core)
     program = websocket_load.compiled(folder)

@@ -6,7 +6,7 @@ something else would be measured on something else), and which contestants of `s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 KIB = 1024
 HELLO = b"Hello, world!"
@@ -51,6 +51,17 @@ class Message:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Http2:
+    """How HTTP/2 is spoken."""
+
+    connections: int
+    streams: int
+    """Requests at a time over each of them."""
+    paths: int = 0
+    """As many are asked for in turn; 0 for / alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One row. `app` is module:attribute in benchmarks/apps."""
 
@@ -73,6 +84,8 @@ class Scenario:
     """Bytes of the file that is served, 0 for none."""
     websocket: Message | None = None
     """The messages of a scenario that loads WebSockets instead of sending requests."""
+    http2: Http2 | None = None
+    """Asked over HTTP/2; else over HTTP/1.1."""
     script: str = ""
     """What wrk runs, a file of benchmarks/; where options do not say it all."""
 
@@ -83,18 +96,67 @@ class Scenario:
             raise ValueError(f"{self.name} has no WebSockets")
         return self.websocket
 
+    @property
+    def streams(self) -> Http2:
+        """Raises ValueError where HTTP/1.1 is spoken."""
+        if self.http2 is None:
+            raise ValueError(f"{self.name} is not of HTTP/2")
+        return self.http2
+
 
 PLAIN, CONTENT, FRAMEWORKS, CONNECTIONS = "plain", "content", "frameworks", "connections"
 MESSAGES = "websockets"
+HTTP2, HTTP2_TLS = "http2", "http2-tls"
 GROUPS = {
     PLAIN: "Hello, world: 13 bytes, 64 keep-alive connections",
     CONTENT: "Content",
     FRAMEWORKS: "Frameworks",
     CONNECTIONS: "TLS, and a new connection for each request",
     MESSAGES: "WebSocket messages, 64 connections",
+    HTTP2: "HTTP/2, cleartext",
+    HTTP2_TLS: "HTTP/2 over TLS",
 }
 
-SCENARIOS: dict[str, Scenario] = {
+SHAPES: dict[str, tuple[int, int, bool]] = {
+    "8x16": (8, 16, False),
+    "64x1": (64, 1, False),
+    "8x16-tls": (8, 16, True),
+    "64x1-tls": (64, 1, True),
+}
+"""How HTTP/2 is spoken: connections, requests at a time over each, whether over TLS. Each in each scenario of it."""
+
+
+def shape_title(shape: str) -> str:
+    """`8 x 16 streams, TLS`."""
+    connections, streams, tls = SHAPES[shape]
+    return f"{connections} x {streams} stream{'s' * (streams > 1)}{', TLS' * tls}"
+
+
+def _over_http2(
+    name: str,
+    title: str,
+    *,
+    contestants: tuple[str, ...] = ("palfrey", "granian", "gunicorn", "nginx"),
+    paths: int = 0,
+    like: Scenario,
+) -> tuple[Scenario, ...]:
+    """What the scenario asks for, over HTTP/2 in each shape."""
+    return tuple(
+        replace(
+            like,
+            name=f"h2-{name}-{shape}",
+            title=f"HTTP/2, {title}, {shape_title(shape)}",
+            group=HTTP2_TLS if tls else HTTP2,
+            contestants=contestants,
+            tls=tls,
+            http2=Http2(connections=connections, streams=streams, paths=paths),
+            script="",
+        )
+        for shape, (connections, streams, tls) in SHAPES.items()
+    )
+
+
+_OVER_HTTP1: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
         Scenario(name="hello", title="hello, access log off", group=PLAIN),
@@ -205,6 +267,26 @@ SCENARIOS: dict[str, Scenario] = {
             app="websocket:echo",
             contestants=("palfrey", "uvicorn"),  # the others decline it
             websocket=Message(size=KIB, text=True, deflate=True),
+        ),
+    )
+}
+
+SCENARIOS: dict[str, Scenario] = _OVER_HTTP1 | {
+    scenario.name: scenario
+    for scenario in (
+        *_over_http2(
+            "hello",
+            "hello",
+            like=_OVER_HTTP1["hello"],
+            contestants=("palfrey", "palfrey-http1", "granian", "gunicorn", "hypercorn", "nginx"),
+        ),
+        *_over_http2("varied", "15 headers, 1,000 paths", like=_OVER_HTTP1["headers"], paths=1000),
+        *_over_http2("get-10k", "GET 10 KB", like=_OVER_HTTP1["get-10k"]),
+        *_over_http2(
+            "echo-10k",
+            "POST 10 KB, echoed",
+            like=_OVER_HTTP1["echo-10k"],
+            contestants=("palfrey", "granian", "gunicorn"),
         ),
     )
 }

@@ -65,6 +65,8 @@ class Contestant:
     package: str
     command: Command
     floor: bool = False
+    http1: bool = False
+    """Asked over HTTP/1.1 where the others are over HTTP/2."""
 
 
 def _module(name: str, *words: str) -> list[str]:
@@ -73,8 +75,10 @@ def _module(name: str, *words: str) -> list[str]:
 
 def _palfrey(wanted: Wanted) -> list[str]:
     log = ["--access-logfile", str(wanted.log)] if wanted.log else ["--no-access-log"]
+    http2 = ["--http", "h2"] if wanted.scenario.http2 else []
     tls = wanted.tls("--ssl-certfile", "--ssl-keyfile")
-    return _module("palfrey", wanted.scenario.app, "--port", str(wanted.port), "--log-level", "warning", *log, *tls)
+    fixed = ["--port", str(wanted.port), "--log-level", "warning"]
+    return _module("palfrey", wanted.scenario.app, *fixed, *http2, *log, *tls)
 
 
 def _palfrey_quiet(wanted: Wanted) -> list[str]:
@@ -93,18 +97,20 @@ def _uvicorn(wanted: Wanted) -> list[str]:
 
 
 def _granian(wanted: Wanted) -> list[str]:
-    # Its access log goes to stdout, too. HTTP/1 alone is its faster way.
+    # Its access log goes to stdout, too. One version of HTTP alone is its faster way.
     log = ["--access-log", "--log-level", "info"] if wanted.log else ["--no-access-log", "--log-level", "warning"]
     tls = wanted.tls("--ssl-certificate", "--ssl-keyfile")
-    fixed = ["--interface", "asgi", "--workers", "1", "--http", "1", "--loop", "uvloop"]
-    return _module("granian", *fixed, "--port", str(wanted.port), *log, *tls, wanted.scenario.app)
+    http = ["--http", "2" if wanted.scenario.http2 else "1"]
+    fixed = ["--interface", "asgi", "--workers", "1", "--loop", "uvloop"]
+    return _module("granian", *fixed, *http, "--port", str(wanted.port), *log, *tls, wanted.scenario.app)
 
 
 def _gunicorn(wanted: Wanted) -> list[str]:
     log = ["--access-logfile", str(wanted.log)] if wanted.log else []
     tls = wanted.tls("--certfile", "--keyfile")
+    http2 = ["--http-protocols", "h2,h1", "--http2-cleartext", "prior-knowledge"] if wanted.scenario.http2 else []
     fixed = ["-k", "asgi", "-w", "1", "--log-level", "warning", "--no-control-socket"]
-    return _module("gunicorn", *fixed, "-b", f"127.0.0.1:{wanted.port}", *log, *tls, wanted.scenario.app)
+    return _module("gunicorn", *fixed, "-b", f"127.0.0.1:{wanted.port}", *http2, *log, *tls, wanted.scenario.app)
 
 
 def _hypercorn(wanted: Wanted) -> list[str]:
@@ -129,6 +135,7 @@ def _picows(wanted: Wanted) -> list[str]:
 CONTESTANTS: dict[str, Contestant] = {
     "palfrey": Contestant("Palfrey", "palfrey", _palfrey),
     "palfrey-quiet": Contestant("Palfrey, log off", "palfrey", _palfrey_quiet),
+    "palfrey-http1": Contestant("Palfrey, HTTP/1.1", "palfrey", _palfrey, http1=True),
     "uvicorn": Contestant("uvicorn", "uvicorn", _uvicorn),
     "granian": Contestant("granian", "granian", _granian),
     "gunicorn": Contestant("gunicorn -k asgi", "gunicorn", _gunicorn),
@@ -219,6 +226,8 @@ def ask(wanted: Wanted) -> tuple[int, bytes]:
     scenario = wanted.scenario
     if scenario.websocket is not None:
         return _say(wanted.port, scenario.websocket)
+    if scenario.http2 is not None:
+        return _ask_http2(wanted)
     if wanted.certificate:
         context = ssl.create_default_context(cafile=str(wanted.certificate))
         context.check_hostname = False
@@ -235,6 +244,20 @@ def ask(wanted: Wanted) -> tuple[int, bytes]:
         return response.status, response.read()
     finally:
         connection.close()
+
+
+def _ask_http2(wanted: Wanted) -> tuple[int, bytes]:
+    import httpx
+
+    scenario = wanted.scenario
+    try:
+        with httpx.Client(http1=False, http2=True, verify=False, timeout=2, trust_env=False) as client:
+            response = client.request(
+                scenario.method, wanted.url, content=scenario.content or None, headers=dict(scenario.headers)
+            )
+    except httpx.TransportError as error:
+        raise OSError(str(error)) from error
+    return response.status_code, response.content if response.http_version == "HTTP/2" else b"not over HTTP/2"
 
 
 def _say(port: int, message: Message) -> tuple[int, bytes]:

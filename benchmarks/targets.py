@@ -12,13 +12,17 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Ratio, disturbed, figure, ratio
+from benchmarks.scenarios import SHAPES, shape_title
 
 if TYPE_CHECKING:
     from benchmarks.results import Run
 
 BOTH = ("uvicorn", "granian")
 IN_PYTHON = ("uvicorn", "gunicorn")
-FASTER = {BOTH: "the faster of uvicorn and granian", IN_PYTHON: "the faster of uvicorn and gunicorn"}
+FASTER: dict[tuple[str, ...], str] = {
+    BOTH: "the faster of uvicorn and granian",
+    IN_PYTHON: "the faster of uvicorn and gunicorn",
+}
 
 
 class Verdict(Enum):
@@ -98,6 +102,16 @@ def _beside(scenario: str, title: str, at_least: float, *than: str, says: str = 
 FLOOR = "the constant write"
 PICOWS = "picows's echo"
 
+OVER_HTTP2 = (
+    ("hello", "hello", 2.0, "granian", ""),
+    ("hello", "hello", 15.0, "gunicorn", ""),
+    ("hello", "hello", 1.5, "palfrey-http1", "its own HTTP/1.1"),
+    ("varied", "15 headers, 1,000 paths", 1.3, "granian", ""),
+    ("get-10k", "GET 10 KB", 1.5, "granian", ""),
+    ("echo-10k", "POST 10 KB, echoed", 1.3, "granian", ""),
+)
+"""In each shape: scenario, title, at least, than, in words."""
+
 TARGETS: tuple[Target | LatencyTarget | MemoryTarget, ...] = (
     _beside("hello", "hello, log off", 1.8, "uvicorn"),
     _beside("hello", "hello, log off", 1.6, "granian"),
@@ -123,6 +137,11 @@ TARGETS: tuple[Target | LatencyTarget | MemoryTarget, ...] = (
     _beside("ws-echo-1k", "WebSocket, 1 KB", 0.7, "picows", says=PICOWS),
     _beside("ws-deflate", "WebSocket, deflated", 1.2, "uvicorn"),
     LatencyTarget(scenario="hello", title="p99, hello, log off", than="uvicorn", says="≤ uvicorn's"),
+    *(
+        _beside(f"h2-{name}-{shape}", f"HTTP/2, {title}, {shape_title(shape)}", at_least, than, says=says)
+        for name, title, at_least, than, says in OVER_HTTP2
+        for shape in SHAPES
+    ),
     MemoryTarget(kind="plain", title="idle connection, 3,500 open", at_most=2867, says="≤ 2.8 KB"),
     MemoryTarget(kind="tls", title="idle TLS connection", at_most=None, says="≤ uvicorn's"),
     MemoryTarget(kind="websocket", title="idle WebSocket", at_most=6 << 10, says="≤ 6 KB"),

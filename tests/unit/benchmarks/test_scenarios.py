@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from benchmarks.load import SCRIPTS
 from benchmarks.results import Round
 from benchmarks.running import Plan, measure
-from benchmarks.scenarios import BROWSER, GROUPS, SCENARIOS
-from benchmarks.servers import APPS, CONTESTANTS
+from benchmarks.scenarios import BROWSER, GROUPS, HTTP2_TLS, SCENARIOS
+from benchmarks.servers import APPS, CONTESTANTS, Wanted
 
 
 def test_contestants_applications_and_figures_exist() -> None:
@@ -36,6 +37,26 @@ def test_the_load_script_sends_what_the_scenario_says() -> None:
     length = re.search(r'string\.rep\("x", (\d+)\)', (SCRIPTS / "post.lua").read_text())
     assert length is not None
     assert b"x" * int(length[1]) == SCENARIOS["echo-10k"].content
+
+
+def test_http2_is_measured_in_each_shape() -> None:
+    names = [name for name in SCENARIOS if name.startswith("h2-hello-")]
+    assert names == ["h2-hello-8x16", "h2-hello-64x1", "h2-hello-8x16-tls", "h2-hello-64x1-tls"]
+    assert [SCENARIOS[name].title for name in names][1:3] == [
+        "HTTP/2, hello, 64 x 1 stream",
+        "HTTP/2, hello, 8 x 16 streams, TLS",
+    ]
+    assert all(SCENARIOS[name].tls == name.endswith("-tls") == (SCENARIOS[name].group == HTTP2_TLS) for name in names)
+    with pytest.raises(ValueError, match="hello is not of HTTP/2"):
+        _ = SCENARIOS["hello"].streams
+
+
+@pytest.mark.parametrize("name", ["h2-hello-8x16", "h2-echo-10k-64x1-tls"])
+def test_who_is_told_to_speak_http2(name: str, tmp_path: Path) -> None:
+    wanted = Wanted(SCENARIOS[name], 1, tmp_path)
+    for each, word in {"palfrey": "h2", "granian": "2", "gunicorn": "h2,h1"}.items():
+        assert word in CONTESTANTS[each].command(wanted)
+        assert word not in CONTESTANTS[each].command(replace(wanted, scenario=SCENARIOS["hello"]))
 
 
 @pytest.mark.skipif(shutil.which("cc") is None or sys.platform != "linux", reason="wsload.c needs cc and epoll")
