@@ -78,6 +78,7 @@ class Adopter:
         self._loop = service.loop
         self._on_gone = on_gone
         self._connect: Callable[..., Any] = service.loop.connect_accepted_socket
+        self._protocol: Callable[..., asyncio.Protocol] = _protocol(service)
         self._scheme = "http"
         self._light = tls is None and type(service.loop).__module__.partition(".")[0] == "uvloop"
         if tls is not None:
@@ -102,7 +103,7 @@ class Adopter:
         try:
             # Named now: by the time that the connection is made a draining worker has closed its listeners.
             server = door.server or door.name(number)
-            factory = functools.partial(Http1Connection, self._service, client, server, self._scheme)
+            factory = functools.partial(self._protocol, self._service, client, server, self._scheme)
             if self._light:
                 door.number = number
                 steps = self._connect(factory, door)
@@ -143,7 +144,7 @@ class Adopter:
                 self._run(self._carry_on(steps, steps.send(None) if due else waited), steps.close)
             except StopIteration as end:
                 if self._given_up:
-                    end.value[1].cut()
+                    end.value[0].get_protocol().cut()  # no longer the one that it was made with, perhaps
             except OSError as error:
                 log.debug("A connection ended before it was made: %s", error)
                 self._on_gone()
@@ -151,7 +152,7 @@ class Adopter:
     async def _carry_on(self, steps: Any, waited: asyncio.Future[Any] | None) -> None:
         await _Rest(steps, waited)
 
-    async def _with_socket(self, factory: Callable[[], Http1Connection], sock: socket.socket, client: object) -> None:
+    async def _with_socket(self, factory: Callable[[], asyncio.Protocol], sock: socket.socket, client: object) -> None:
         try:
             await self._connect(factory, sock)
         except OSError as error:  # ssl.SSLError is one
@@ -186,6 +187,16 @@ class _Rest:
             return
         finally:
             self._steps.close()
+
+
+def _protocol(service: Service) -> Callable[..., asyncio.Protocol]:
+    """What a connection begins with. HTTP/2 is loaded where it is spoken."""
+    if service.http2 is None:
+        return Http1Connection
+    from palfrey.protocols.http2.connection import Http2Connection
+    from palfrey.protocols.http2.front import Front
+
+    return functools.partial(Front, Http2Connection)
 
 
 def _accept(sock: socket.socket) -> tuple[int, Any]:

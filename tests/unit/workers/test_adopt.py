@@ -1,4 +1,5 @@
-"""Adoption by itself: over both loops, by steps and by a task, and what is given up or gone before it is served."""
+"""Adoption by itself: over both loops, by steps and by a task, and what is given up or gone before it is served. With
+HTTP/2 beside HTTP/1.1, a transport is handed from one protocol to another, which each loop has its own way to do."""
 
 from __future__ import annotations
 
@@ -6,15 +7,21 @@ import asyncio
 import functools
 import os
 import socket
+import ssl
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
+import trustme
 
 from palfrey.config.settings import Settings
 from palfrey.observe.access import AccessLog
-from palfrey.protocols.service import Service
+from palfrey.protocols.http1.connection import Http1Connection
+from palfrey.protocols.http2.frames import PREFACE
+from palfrey.protocols.http2.front import Front
+from palfrey.protocols.service import NEVER, Service
 from palfrey.system.sockets import open_listeners, parse_bind
+from palfrey.system.tls import HTTP2, ServerTls, server_context
 from palfrey.workers.adopt import Adopter, Door
 from palfrey.workers.loops import make_loop
 from tests.support.inprocess import PATIENCE, echo
@@ -45,14 +52,37 @@ def over(*names: str):
     return decorate
 
 
+class Http2(asyncio.Protocol):
+    """Stands in for a connection of HTTP/2: speaks first, and says back what it hears."""
+
+    deadline = NEVER
+
+    def __init__(self, service, client, server, scheme):
+        self.service, self.client, self.server, self.scheme = service, client, server, scheme
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.service.connections.add(self)
+        transport.write(b"hello, ")
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+    def connection_lost(self, exc):
+        self.service.forget(self)
+
+    def cut(self):
+        self.transport.abort()
+
+
 class Stage:
-    def __init__(self, bind: str = "127.0.0.1:0") -> None:
+    def __init__(self, bind: str = "127.0.0.1:0", tls: ServerTls | None = None, **settings: str) -> None:
         self.loop = asyncio.get_running_loop()
-        self.service = Service(Settings(), echo, self.loop, AccessLog.off(), {}, None)
+        self.service = Service(Settings(**settings), echo, self.loop, AccessLog.off(), {}, None)  # type: ignore[arg-type]
         (self.listener,) = open_listeners([parse_bind(bind)], 128)
         self.door = Door(self.listener)
         self.gone = 0
-        self.adopter = Adopter(self.service, None, self._count)
+        self.adopter = Adopter(self.service, tls, self._count)
 
     def _count(self) -> None:
         self.gone += 1
@@ -76,8 +106,8 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(bind: str = "127.0.0.1:0"):
-    made = Stage(bind)
+async def stage(bind: str = "127.0.0.1:0", tls: ServerTls | None = None, **settings: str):
+    made = Stage(bind, tls, **settings)
     try:
         yield made
     finally:
@@ -144,6 +174,101 @@ async def over_a_unix_socket(path):
             assert connection.client is None
             assert connection.server == (path, None)
             assert (await made.response(client)).startswith(b"HTTP/1.1 200")
+
+
+def speaking_http2(made: Stage) -> None:
+    made.adopter._protocol = functools.partial(Front, Http2)
+
+
+async def served_both_ways(bind: str) -> None:
+    for sent in (REQUEST, PREFACE + b"frame"):
+        async with stage(bind) as made:
+            speaking_http2(made)
+            with await made.client() as client:
+                await made.adopter.settle(PATIENCE)
+                (front,) = made.service.connections
+                assert type(front) is Front
+                if sent == REQUEST:
+                    assert (await made.response(client)).startswith(b"HTTP/1.1 200")
+                    continue
+                await made.loop.sock_sendall(client, sent)
+                heard = b""
+                while len(heard) < 7 + len(sent):
+                    heard += await made.loop.sock_recv(client, 100)
+                assert heard == b"hello, " + sent
+                (connection,) = made.service.connections
+                assert type(connection) is Http2
+                assert (connection.client, connection.server, connection.scheme) == front._facts
+
+
+@over("asyncio", "uvloop")
+async def test_http2_without_tls_by_its_preface():
+    await served_both_ways("127.0.0.1:0")
+
+
+@over("asyncio", "uvloop")
+async def test_http2_over_a_unix_socket_by_its_preface():
+    with tempfile.TemporaryDirectory() as directory:
+        await served_both_ways(f"unix:{directory}/s")
+
+
+@over("asyncio", "uvloop")
+async def test_http2_over_tls_by_alpn():
+    authority = trustme.CA()
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/cert.pem"
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
+        context = server_context(path, alpn=HTTP2)
+    async with stage(tls=ServerTls(context, PATIENCE, None, (), None)) as made:
+        speaking_http2(made)
+        for known in (["h2", "http/1.1"], ["http/1.1"], None):
+            client = ssl.create_default_context()
+            authority.configure_trust(client)
+            if known is not None:
+                client.set_alpn_protocols(known)
+            reader, writer = await connected(made, client)
+            writer.write(REQUEST)
+            if known is not None and "h2" in known:
+                assert await reader.readexactly(7 + len(REQUEST)) == b"hello, " + REQUEST
+                (connection,) = made.service.connections
+                assert (type(connection), connection.scheme) == (Http2, "https")
+            else:
+                assert (await reader.read()).startswith(b"HTTP/1.1 200")
+            writer.close()
+            await made.service.wait_until_empty()
+
+
+async def connected(made: Stage, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    port = made.listener.sock.getsockname()[1]
+    opening = asyncio.ensure_future(
+        asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+    )
+    while True:
+        try:
+            made.adopter.adopt(made.door, *made.door.accept())
+        except BlockingIOError:
+            await asyncio.sleep(0)
+        else:
+            return await opening
+
+
+@over("asyncio", "uvloop")
+async def test_what_is_given_up_ends_whatever_it_would_have_spoken():
+    async with stage() as made:
+        speaking_http2(made)
+        with await made.client() as client:
+            await made.loop.sock_sendall(client, PREFACE)
+            made.adopter.give_up()
+            await made.adopter.settle(PATIENCE)
+            await made.service.wait_until_empty()
+            with suppress(ConnectionResetError):  # the preface may have been there
+                assert await made.loop.sock_recv(client, 1) == b""
+
+
+@over("asyncio")
+async def test_http1_alone_is_not_looked_for():
+    async with stage() as made:
+        assert made.adopter._protocol is Http1Connection
 
 
 @over("asyncio", "uvloop")
