@@ -6,8 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -17,28 +15,12 @@ from palfrey.observe.atoms import compile_format
 from palfrey.observe.facts import Counts, WebSocketFacts
 from palfrey.observe.formats import uvicorn_line, websocket_line
 from palfrey.observe.sink import Sink
-
-
-def facts(**changes: Any) -> Any:
-    return SimpleNamespace(
-        **{
-            "client": ("127.0.0.1", 53412),
-            "method": "GET",
-            "target": b"/path?query",
-            "http_version": "1.1",
-            "status": 200,
-            "body_bytes": 5,
-            "started": 0.0,
-            "request_id": "",
-            **changes,
-        }
-    )
+from tests.support.facts import facts
 
 
 def websocket(close_code: int = 1000) -> WebSocketFacts:
     """One that is over."""
-    request = facts(status=101, request_headers=[], response_headers=[])
-    return WebSocketFacts(request, Counts(1, 2, 3, 4, close_code))
+    return WebSocketFacts(facts(status=101), Counts(1, 2, 3, 4, close_code))
 
 
 class TestAccessLog:
@@ -130,7 +112,7 @@ class TestAccessLog:
             access.log(facts(), 0.0)
         names = ("messages_in", "messages_out", "bytes_in", "body_bytes", "close_code")
         found = [[getattr(record, name) for name in names] for record in caplog.records]
-        assert found == [[1, 2, 3, 4, 1000], [None, None, None, 5, None]]
+        assert found == [[1, 2, 3, 4, 1000], [None, None, None, 13, None]]
         assert caplog.messages[0] == '127.0.0.1:53412 - "GET /path?query HTTP/1.1" 101'
 
     def test_off(self) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,24 +18,7 @@ from palfrey.observe import facts as module
 from palfrey.observe.atoms import ATOMS, compile_format
 from palfrey.observe.facts import MEMO_ENTRIES, MEMO_LENGTH, Counts, WebSocketFacts, escape, fields_of, time_stamp
 from palfrey.observe.formats import COMBINED, combined_line, json_line, line_for, uvicorn_line, websocket_line
-
-
-def facts(**changes: Any) -> Any:
-    return SimpleNamespace(
-        **{
-            "client": ("127.0.0.1", 53412),
-            "method": "GET",
-            "target": b"/path?query",
-            "http_version": "1.1",
-            "status": 200,
-            "body_bytes": 13,
-            "started": 10.0,
-            "request_id": "",
-            "request_headers": [(b"host", b"example.org"), (b"user-agent", b"curl/8"), (b"referer", b"http://a/")],
-            "response_headers": [(b"Content-Type", b"text/plain"), (b"x-one", b"1")],
-            **changes,
-        }
-    )
+from tests.support.facts import facts
 
 
 class TestUvicornLook:
