@@ -32,13 +32,16 @@ def post(length: int, *fields: bytes) -> bytes:
 
 
 class Reader:
-    """An application that reads its request and remembers how that ended."""
+    """An application that reads its request, once it may, and remembers how that ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, go: asyncio.Event | None = None) -> None:
         self.ends: list[str] = []
+        self.go = go
         self.app = http(self._serve)
 
     async def _serve(self, scope, receive, send):
+        if self.go is not None:
+            await self.go.wait()
         try:
             body = await read_body(receive)
         except EOFError:
@@ -224,14 +227,8 @@ async def test_chunk_extensions_are_no_content():
 @looped
 async def test_an_application_that_does_not_receive_is_not_the_clients_fault():
     go = asyncio.Event()
-    reader = Reader()
-
-    @http
-    async def slow(scope, receive, send):
-        await go.wait()
-        await reader.app(scope, receive, send)
-
-    driven = Driven(slow)
+    reader = Reader(go)
+    driven = Driven(reader.app)
     driven.feed(post(10) + b"12345")
     await driven.settle()
     driven.pass_time(20 * BODY)
@@ -275,14 +272,8 @@ async def test_nor_is_reading_that_is_paused_while_the_application_catches_up():
 @looped
 async def test_a_client_that_waits_to_be_told_to_continue_is_not_late():
     go = asyncio.Event()
-    reader = Reader()
-
-    @http
-    async def slow(scope, receive, send):
-        await go.wait()
-        await reader.app(scope, receive, send)
-
-    driven = Driven(slow)
+    reader = Reader(go)
+    driven = Driven(reader.app)
     driven.feed(post(5, b"Expect: 100-continue"))
     await driven.settle()
     driven.pass_time(10 * BODY)
