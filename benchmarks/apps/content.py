@@ -5,6 +5,8 @@ The file is sent by the http.response.pathsend extension where the server offers
 
 import os
 
+from lifespan import lifespan
+
 KIB = 1024
 PIECES = 10
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -15,7 +17,7 @@ ONE_KIB = b"x" * KIB
 
 async def whole(scope, receive, send):
     if scope["type"] == "lifespan":
-        await _lifespan(receive, send)
+        await lifespan(receive, send)
         return
     headers = [TEXT, (b"content-length", b"%d" % len(TEN_KIB))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -24,7 +26,7 @@ async def whole(scope, receive, send):
 
 async def echo(scope, receive, send):
     if scope["type"] == "lifespan":
-        await _lifespan(receive, send)
+        await lifespan(receive, send)
         return
     body = b""
     more = True
@@ -39,7 +41,7 @@ async def echo(scope, receive, send):
 
 async def stream(scope, receive, send):
     if scope["type"] == "lifespan":
-        await _lifespan(receive, send)
+        await lifespan(receive, send)
         return
     await send({"type": "http.response.start", "status": 200, "headers": [TEXT]})
     for left in reversed(range(PIECES)):
@@ -48,7 +50,7 @@ async def stream(scope, receive, send):
 
 async def file(scope, receive, send):
     if scope["type"] == "lifespan":
-        await _lifespan(receive, send)
+        await lifespan(receive, send)
         return
     path = os.environ["BENCH_FILE"]
     headers = [BINARY, (b"content-length", b"%d" % os.stat(path).st_size)]
@@ -59,11 +61,3 @@ async def file(scope, receive, send):
         # Not with a thread: for a file in the page cache that would only add to what others need.
         with open(path, "rb") as opened:  # noqa: ASYNC230
             await send({"type": "http.response.body", "body": opened.read()})
-
-
-async def _lifespan(receive, send):
-    while True:
-        message = await receive()
-        await send({"type": message["type"] + ".complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -1,5 +1,7 @@
 """The applications of the WebSocket benchmarks: an echo, and a room in which everybody hears what one says."""
 
+from lifespan import lifespan
+
 
 async def echo(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -42,11 +44,3 @@ async def room(scope, receive, send):
                     pass  # it is leaving, and will say so itself
     finally:
         del ROOM[own]
-
-
-async def lifespan(receive, send):
-    while True:
-        message = await receive()
-        await send({"type": message["type"] + ".complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
