@@ -46,6 +46,7 @@ ACCEPTED = {
 PLAIN = {
     "no upgrade": changed(b"Upgrade: websocket\r\n", b""),
     "h2c": changed(b"Upgrade: websocket", b"Upgrade: h2c"),
+    "h2c as it once was": changed(b"Upgrade: websocket", b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"),
     "another version of it": changed(b"Upgrade: websocket", b"Upgrade: websocket/13"),
     "not an option": changed(b"keep-alive, Upgrade", b"keep-alive"),
     "HTTP/1.0": changed(b"HTTP/1.1", b"HTTP/1.0"),

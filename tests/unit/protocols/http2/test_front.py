@@ -18,6 +18,7 @@ from palfrey.protocols.service import EACH_SWEEP, NEVER, Service
 from palfrey.types import HostPort
 from tests.support.driven import CLIENT, SERVER, Driven, FakeTransport
 from tests.support.inprocess import http, logged, looped, read_body, respond
+from tests.support.rawhttp import read_all
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
@@ -186,6 +187,20 @@ class TestHttp1:
         assert begun.service.connections == {begun.protocol}
         begun.feed(PREFACE)
         assert begun.transport.data.startswith(b"HTTP/1.1 ")
+
+    @pytest.mark.parametrize("request_", [GET, POST])
+    @looped
+    async def test_an_upgrade_to_h2c_is_not_taken(self, request_):
+        """As curl --http2 asks for it. RFC 9113 section 3.1 has given it up; the request is served all the same."""
+        asked = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+        begun = Begun()
+        begun.feed(request_.replace(b"Host: a\r\n", b"Host: a\r\n" + asked), GET)
+        await begun.settle()
+        first, second = read_all(begun.transport.data)
+        assert first.status == second.status == 200
+        assert first.body == (b"1.1 /a " if request_ is GET else b"1.1 /b abc")
+        assert first.all("upgrade") == []
+        assert first.all("connection") == []
 
 
 class TestTime:
