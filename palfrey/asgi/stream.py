@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from palfrey.asgi.exchange import Exchange
-    from palfrey.types import Headers, HostPort
+    from palfrey.types import Headers
 
 
 class Framing(Enum):
@@ -37,8 +37,6 @@ class Stream(Protocol):
 
     writable: bool
     """False while the client reads too slowly: `await drain()` before the next `send_*`."""
-    client: HostPort | None
-    """The peer: (host, port), (path, None) or None on a UNIX socket."""
 
     def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
         """Writes the final response's head and first content in one go.

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.websocket import WebSocket
 from palfrey.protocols.service import plain_answer
-from palfrey.protocols.websocket.deflate import agree
 from palfrey.protocols.websocket.engine import Engine
-from palfrey.protocols.websocket.handshake import OWN_FIELDS, SUBPROTOCOL, Handshake, HandshakeRefused, read_handshake
+from palfrey.protocols.websocket.handshake import Handshake, HandshakeRefused, read_handshake
 
 if TYPE_CHECKING:
     from palfrey.asgi.websocket import Channel
     from palfrey.protocols.http1.connection import Http1Connection
-    from palfrey.types import ASGIApp, Header, Headers, Scope
+    from palfrey.types import ASGIApp, Headers, Scope
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -57,13 +56,7 @@ class Http1Opening:
         service, exchange = connection.service, connection.exchange
         if exchange is None:
             raise ClientDisconnected("the client is gone: the WebSocket cannot be accepted")
-        wanted = service.websockets.deflate
-        terms = agree(self._handshake.offers, wanted) if wanted is not None else None
-        fields: list[Header] = self._handshake.answer(subprotocol, terms)
-        own = OWN_FIELDS if subprotocol is None else OWN_FIELDS | {SUBPROTOCOL}
-        fields += [(name, value) for name, value in headers if name.lower() not in own]
-        if exchange.id_field is not None and not any(name.lower() == exchange.id_field[0] for name, _ in fields):
-            fields.append(exchange.id_field)
+        fields, terms = self._handshake.agree(subprotocol, service.websockets.deflate, headers, exchange.id_field)
         transport, rest = connection.switch(self._handshake.way.status, fields)
         engine = Engine(service, transport, websocket, exchange, terms)
         transport.set_protocol(WebSocketProtocol(engine))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from palfrey.protocols.websocket import deflate
 
 if TYPE_CHECKING:
-    from palfrey.types import Header
+    from palfrey.types import Header, Headers
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 VERSION = b"13"
@@ -70,6 +70,20 @@ class Handshake:
         if terms is not None:
             fields.append((b"sec-websocket-extensions", terms.answer.encode("ascii")))
         return fields
+
+    def agree(
+        self, subprotocol: str | None, wanted: deflate.Terms | None, headers: Headers, id_field: Header | None
+    ) -> tuple[list[Header], deflate.Terms | None]:
+        """The whole response's fields, and what is settled about compression. `headers` are the application's, some of
+        which are not its to set; `wanted` is what the server would like of permessage-deflate, `id_field` the request's
+        id."""
+        terms = deflate.agree(self.offers, wanted) if wanted is not None else None
+        fields = self.answer(subprotocol, terms)
+        own = OWN_FIELDS if subprotocol is None else OWN_FIELDS | {SUBPROTOCOL}
+        fields += [(name, value) for name, value in headers if name.lower() not in own]
+        if id_field is not None and not any(name.lower() == id_field[0] for name, _ in fields):
+            fields.append(id_field)
+        return fields, terms
 
 
 SUBPROTOCOL = b"sec-websocket-protocol"
