@@ -19,10 +19,20 @@ _BAD_VALUE = re.compile(rb"[\x00\r\n]")
 
 def check_field(name: bytes, value: bytes) -> None:
     """Raises InvalidHeader for what could be read as more than one field, or as none."""
-    if not isinstance(name, bytes) or not isinstance(value, bytes):
-        raise InvalidHeader(f"a header's name and value are bytes, not {name!r}: {value!r}")
+    check_value(name, value)
+    check_name(name)
+
+
+def check_name(name: bytes) -> None:
+    """Raises InvalidHeader."""
     if _NAME.fullmatch(name) is None:
         raise InvalidHeader(f"{name!r} is not a header name (RFC 9110 section 5.1)")
+
+
+def check_value(name: bytes, value: bytes) -> None:
+    """Raises InvalidHeader, for either that is no bytes, too."""
+    if not isinstance(name, bytes) or not isinstance(value, bytes):
+        raise InvalidHeader(f"a header's name and value are bytes, not {name!r}: {value!r}")
     if _BAD_VALUE.search(value) is not None:
         raise InvalidHeader(f"the value of header {name!r} has a CR, LF or NUL (RFC 9110 section 5.5)")
 

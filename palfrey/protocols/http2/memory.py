@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from palfrey.protocols.http2.fields import FieldSieve
 
 if TYPE_CHECKING:
+    from palfrey.protocols.http2.render import Field, Name
     from palfrey.protocols.http2.request import Lead
     from palfrey.types import Header
 
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
 class Memory:
     """One a worker."""
 
-    __slots__ = ("leads", "lengths", "literals", "sieve", "unique")
+    __slots__ = ("leads", "lengths", "response_fields", "response_names", "sieve", "unique")
 
     def __init__(self, header_map: str, limit_field: int, unique: bytes) -> None:
         """The first two are FieldSieve's; `unique` names a response field that never has the same value twice."""
         self.sieve = FieldSieve(header_map, limit_field)
         self.leads: dict[tuple[Header, ...], Lead] = {}
         """A request's pseudo-header fields -> what they say."""
-        self.literals: dict[Header, bytes] = {}
-        """A response's field, as the application has it -> its literal that no table gets."""
+        self.response_fields: dict[Header, Field] = {}
+        """A response's field, as the application has it -> what there is to know."""
+        self.response_names: dict[bytes, Name] = {}
+        """The same for its name."""
         self.lengths: dict[int, bytes] = {}
-        """The same for content-length."""
+        """A content-length -> its literal."""
         self.unique = unique

@@ -1,0 +1,299 @@
+"""Responses as header blocks (RFC 9113 section 8.3.2, RFC 7541), made of pieces that are found again.
+
+An application sends the same few fields over and over. So each (name, value) pair is checked and written as a literal
+once a worker, and what stands for it on a connection, an index as a rule, is found with one look-up there, for as long
+as the connection's table stays as it is.
+
+A pair goes into a connection's table when it comes again on this worker, which one with a value of its own each time
+never does, and at most INSERTIONS_OF_A_NAME pairs of a name: each insertion moves the indexes of all others, and what
+the connection knew is to be looked up anew. So a table soon stays as it is. Names in VARYING are not worth an entry.
+
+Blocks depend on those before them: each one that is made has to be sent, in the same order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeGuard
+
+from palfrey.asgi.stream import Framing
+from palfrey.protocols.http2.encoder import Encoder, literal
+from palfrey.protocols.http2.fields import CONNECTION_SPECIFIC
+from palfrey.protocols.response import check_field, check_name, check_value
+
+if TYPE_CHECKING:
+    from palfrey.protocols.service import Service
+    from palfrey.types import Header, Headers
+
+REMEMBERED_FIELDS, VALUE_LENGTH = 1024, 512
+"""Bounds of what a worker remembers. Longer values (cookies, tokens) do not come again."""
+REMEMBERED_PIECES = 64
+"""The same for a connection, whose table has hardly room for more."""
+VALUES_OF_A_NAME = 64
+"""So many are remembered: what has more has a new one each time, and would only push out others."""
+REMEMBERED_NAMES, REMEMBERED_LENGTHS = 512, 1024
+INSERTIONS_OF_A_NAME = 8
+
+SECRETS = frozenset((b"set-cookie", b"cookie", b"authorization", b"proxy-authorization"))
+"""Never indexed by anybody (RFC 7541 section 7.1.3), nor remembered."""
+VARYING = SECRETS | {
+    b"age",
+    b"content-length",
+    b"content-range",
+    b"date",
+    b"etag",
+    b"expires",
+    b"last-modified",
+    b"location",
+    b"retry-after",
+}
+"""Fields that mostly have another value in each response."""
+
+WHOLE = Framing.WHOLE
+
+Piece = bytes
+"""What stands for a field in a block."""
+
+
+class Name:
+    """What a worker knows of a response field's name."""
+
+    __slots__ = ("default", "indexable", "lower", "room", "start")
+
+    def __init__(self, name: bytes, default: bool, unique: bool) -> None:
+        self.lower = lower = name.lower()
+        self.start = b"" if lower in CONNECTION_SPECIFIC else literal((lower, b""), lower in SECRETS)[:-1]
+        """What a literal begins with; empty for one that HTTP/2 does not have."""
+        self.default = default
+        """Whether its fields stand in the place of a default one."""
+        self.indexable = not unique and lower not in VARYING and bool(self.start)
+        self.room = 0 if unique or lower in SECRETS else VALUES_OF_A_NAME
+        """How many more of its fields may be remembered."""
+
+
+class Field:
+    """What a worker knows of a response's field."""
+
+    __slots__ = ("again", "default", "indexable", "kept", "literal")
+
+    def __init__(self, name: Name, literal: Piece, indexable: Header | None, kept: bool) -> None:
+        self.literal = literal
+        """Empty for one that HTTP/2 does not have."""
+        self.indexable = indexable
+        """The pair as it would be in a table; None if that is not worth it."""
+        self.default = name.lower if name.default else b""
+        """The name of the default field that it is, or in whose place it stands; empty as a rule."""
+        self.kept = kept
+        """Whether it is remembered."""
+        self.again = name.default
+        """It has come more than once, or will."""
+
+
+class ResponseEncoder:
+    """One connection's."""
+
+    __slots__ = ("_default_fields", "_encoder", "_end", "_find", "_insertions", "_memory", "_pairs", "_pieces")
+
+    def __init__(self, service: Service) -> None:
+        self._memory = service.http2_memory
+        self._default_fields = service.default_fields
+        self._encoder = Encoder()
+        self._insertions: dict[bytes, int] = {}
+        """Name -> how often it was inserted."""
+        self._pieces: dict[Header | int, Piece] = {}
+        """What stands for a pair, or for a status, until the table changes."""
+        self._find = self._pieces.__getitem__
+        self._pairs: list[Header] | None = None
+        """The default fields that `_end` is made of."""
+        self._end = b""
+
+    def resize(self, size: int) -> None:
+        """The client's SETTINGS_HEADER_TABLE_SIZE, acknowledged in front of the next block."""
+        self._encoder.resize(size)
+        self._forget()
+
+    def head(self, status: int, headers: Headers, framing: Framing, length: int) -> bytes:
+        """A final response's block. `length` is the content's where `framing` is WHOLE.
+
+        Raises InvalidHeader; nothing has changed then.
+        """
+        try:
+            pieces = [self._find(status), *map(self._find, headers)]
+        except (KeyError, TypeError):  # not seen before, or a list in a tuple's place
+            pieces = self._head(status, headers)
+        else:
+            if self._pairs is self._default_fields.pairs:
+                pieces.append(self._end)
+            else:
+                pieces = self._head(status, headers)
+        if framing is WHOLE:
+            pieces.append(self._memory.lengths.get(length) or self._length(length))
+        return b"".join(pieces)
+
+    def informational(self, status: int, headers: Headers) -> bytes:
+        """An interim (1xx) response's block. Raises InvalidHeader; nothing has changed then."""
+        return self._without_insertions([_status(status)], headers)
+
+    def trailers(self, headers: Headers) -> bytes:
+        """A trailer section's block. Raises InvalidHeader; nothing has changed then."""
+        return self._without_insertions([], headers)
+
+    def _without_insertions(self, pieces: list[Piece], headers: Headers) -> bytes:
+        for name, value in headers:
+            field = self._field(name, value)
+            pieces.append(self._index(field) or field.literal)
+        return self._encoder.begin() + b"".join(pieces)
+
+    # ---------------------------------------------------------------- what is not known on this connection
+
+    def _head(self, status: int, headers: Headers) -> list[Piece]:
+        """The pieces of a head, content-length left out, of which not all are known."""
+        if status == 204:
+            # RFC 9110 section 8.6: a 204 must not say a length. So it is never known.
+            headers = [(name, value) for name, value in headers if name.lower() != b"content-length"]
+        else:
+            self._pieces[status] = _status(status)
+        overridden: set[bytes] = set()
+        wanted: set[Header] = set()
+        pieces = self._look_up(headers, overridden, wanted)
+        defaults = self._default_fields.pairs
+        if overridden:
+            defaults = [pair for pair in defaults if pair[0] not in overridden]
+            end = b"".join(self._look_up(defaults, set(), wanted))
+        elif self._pairs is not defaults:
+            end = self._end = b"".join(self._look_up(defaults, set(), wanted))
+            self._pairs = defaults
+        else:
+            end = self._end
+        if wanted:
+            return self._insert(status, [*headers, *defaults], wanted)
+        return [self._encoder.begin(), _status(status), *pieces, end]
+
+    def _look_up(self, headers: Headers, overridden: set[bytes], wanted: set[Header]) -> list[Piece]:
+        """What stands for these fields.
+
+        Names of default fields among them are added to `overridden`, and what is to have an entry in the table to
+        `wanted`. Raises InvalidHeader.
+        """
+        found: list[Piece] = []
+        known = self._pieces
+        for pair in headers:
+            try:
+                found.append(known[pair])
+                continue
+            except (KeyError, TypeError):
+                name, value = pair
+            field = self._field(name, value)
+            piece = self._index(field)
+            for_good = True
+            if piece is None:
+                piece = field.literal
+                if self._may_insert(field.indexable):
+                    for_good = False
+                    if field.again:
+                        wanted.add(field.indexable)
+            if field.default:
+                overridden.add(field.default)
+            elif field.kept and field.again and for_good:
+                if len(known) >= REMEMBERED_PIECES:
+                    known.clear()
+                known[name, value] = piece
+            field.again = True
+            found.append(piece)
+        return found
+
+    def _insert(self, status: int, headers: list[Header], wanted: set[Header]) -> list[Piece]:
+        """The pieces of a head, with entries for those that want one. The fields have been checked."""
+        pieces = [self._encoder.begin(), _status(status)]
+        for name, value in headers:
+            field = self._field(name, value)
+            piece = self._index(field)
+            if piece is None and field.indexable in wanted:
+                self._insertions[field.indexable[0]] = self._insertions.get(field.indexable[0], 0) + 1
+                piece = self._encoder.insert(field.indexable)
+            pieces.append(field.literal if piece is None else piece)
+        self._forget()
+        return pieces
+
+    def _index(self, field: Field) -> Piece | None:
+        return self._encoder.indexed(field.indexable) if field.indexable is not None else None
+
+    def _may_insert(self, pair: Header | None) -> TypeGuard[Header]:
+        return pair is not None and self._insertions.get(pair[0], 0) < INSERTIONS_OF_A_NAME
+
+    def _forget(self) -> None:
+        """The table has changed: indexes mean something else."""
+        self._pieces.clear()
+        self._pairs = None
+
+    # ---------------------------------------------------------------- what the worker knows
+
+    def _field(self, name: bytes, value: bytes) -> Field:
+        """Raises InvalidHeader."""
+        try:
+            return self._memory.response_fields[name, value]
+        except (KeyError, TypeError):  # not seen before, or no bytes
+            return self._read(name, value)
+
+    def _read(self, name: bytes, value: bytes) -> Field:
+        """A field that is not remembered. Raises InvalidHeader."""
+        check_value(name, value)
+        memory = self._memory
+        known = memory.response_names.get(name)
+        if known is None:
+            check_name(name)
+            known = Name(name, name.lower() in self._default_fields.names, name == memory.unique)
+            if len(memory.response_names) >= REMEMBERED_NAMES:
+                memory.response_names.clear()
+            memory.response_names[name] = known
+        # RFC 9113 section 8.2.1: no white space around values.
+        text = value.strip(b" \t")
+        kept = known.room > 0 and len(value) <= VALUE_LENGTH
+        indexable = (known.lower, text) if kept and known.indexable else None
+        field = Field(known, known.start and known.start + _plain(text), indexable, kept)
+        if kept:
+            if len(memory.response_fields) >= REMEMBERED_FIELDS:
+                memory.response_fields.clear()
+                memory.response_names.clear()
+            known.room -= 1
+            memory.response_fields[name, value] = field
+        return field
+
+    def _length(self, length: int) -> Piece:
+        lengths = self._memory.lengths
+        if len(lengths) >= REMEMBERED_LENGTHS:
+            lengths.clear()
+        piece = lengths[length] = literal((b"content-length", b"%d" % length))
+        return piece
+
+
+def check_fields(headers: Headers) -> list[Header]:
+    """Raises InvalidHeader for what `trailers` would not take."""
+    fields = list(headers)
+    for name, value in fields:
+        check_field(name, value)
+    return fields
+
+
+def _plain(text: bytes) -> bytes:
+    """A string as it is (RFC 7541 section 5.2). Huffman code would be a fourth shorter, and takes 70 ns a byte."""
+    length = len(text)
+    if length < 0x7F:
+        return bytes((length,)) + text
+    digits = [0x7F]
+    length -= 0x7F
+    while length > 0x7F:
+        digits.append(0x80 | length & 0x7F)
+        length >>= 7
+    return bytes((*digits, length)) + text
+
+
+_STATUSES: dict[int, Piece] = {}
+
+
+def _status(status: int) -> Piece:
+    """The pseudo-header field: an index for the usual ones, four bytes or five for the others."""
+    piece = _STATUSES.get(status)
+    if piece is None:
+        pair = (b":status", b"%d" % status)
+        piece = _STATUSES[status] = Encoder().indexed(pair) or literal(pair)
+    return piece
