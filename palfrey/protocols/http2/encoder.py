@@ -57,12 +57,12 @@ class Encoder:
 
     def begin(self) -> bytes:
         """What a block begins with: nothing, as a rule, or the table's new size (RFC 7541 section 4.2)."""
-        lowest, capacity = self._lowest, self._capacity
-        if lowest == capacity == self._told:
+        told, lowest, capacity = self._told, self._lowest, self._capacity
+        if lowest == capacity == told:
             return b""
         self._told = self._lowest = capacity
-        updates = _integer(SIZE, 0x1F, capacity)
-        return updates if lowest == capacity else _integer(SIZE, 0x1F, lowest) + updates
+        update = _integer(SIZE, 0x1F, capacity)
+        return _integer(SIZE, 0x1F, lowest) + update if lowest < told and lowest < capacity else update
 
     def indexed(self, pair: Header) -> bytes | None:
         """The pair as an index into either table, right until `version` grows; None if it is in none."""
