@@ -17,6 +17,7 @@ import trustme
 from palfrey.config.settings import Settings
 from palfrey.observe.access import AccessLog
 from palfrey.protocols.http1.connection import Http1Connection
+from palfrey.protocols.http2.connection import Http2Connection
 from palfrey.protocols.http2.frames import PREFACE
 from palfrey.protocols.http2.front import Front
 from palfrey.protocols.service import NEVER, Service
@@ -266,9 +267,11 @@ async def test_what_is_given_up_ends_whatever_it_would_have_spoken():
 
 
 @over("asyncio")
-async def test_http1_alone_is_not_looked_for():
-    async with stage() as made:
+async def test_what_is_spoken_is_looked_for_only_where_it_may_be_either():
+    async with stage() as made, stage(http="h2") as both:
         assert made.adopter._protocol is Http1Connection
+        front = both.adopter._protocol(both.service, None, None, "http")
+        assert (type(front), front._http2) == (Front, Http2Connection)
 
 
 @over("asyncio", "uvloop")
