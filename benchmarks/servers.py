@@ -30,6 +30,7 @@ APPS = Path(__file__).parent / "apps"
 START_WITHIN = 20.0
 """Seconds for a server to give its first answer."""
 STOP_WITHIN = 15.0
+LINES_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,7 @@ def _wait_for(name: str, wanted: Wanted, process: subprocess.Popen[bytes], said:
     got: tuple[int, bytes] | None = None
     while time.monotonic() < give_up:
         if process.poll() is not None:
-            text = said.read_text(errors="replace")
-            raise SystemExit(f"{name} ended with status {process.returncode} before it served:\n{text}")
+            raise SystemExit(f"{name} ended with status {process.returncode} before it served:\n{_end_of(said)}")
         try:
             got = ask(wanted)
         except (OSError, http.client.HTTPException):
@@ -213,7 +213,12 @@ def _wait_for(name: str, wanted: Wanted, process: subprocess.Popen[bytes], said:
             return
         break
     what = f"{got[0]} and {len(got[1])} bytes" if got else "nothing"
-    raise SystemExit(f"{name} answers {wanted.scenario.name} with {what}:\n{said.read_text(errors='replace')}")
+    raise SystemExit(f"{name} answers {wanted.scenario.name} with {what}:\n{_end_of(said)}")
+
+
+def _end_of(said: Path) -> str:
+    """The last lines of what a server has said."""
+    return "\n".join(said.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
 
 
 def expected(scenario: Scenario) -> tuple[int, bytes]:

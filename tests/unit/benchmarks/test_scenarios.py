@@ -77,3 +77,14 @@ def test_one_second_of_one_scenario(tmp_path: Path) -> None:
     assert [(each.server, each.errors) for each in done] == [("palfrey", 0)]
     assert done[0].requests > 0
     assert done[0].log_lines == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load (nghttp2-client) is not installed")
+@pytest.mark.parametrize("name", ["h2-varied-64x1", "h2-echo-10k-8x16-tls"])
+def test_one_second_of_http2(name: str, tmp_path: Path) -> None:
+    done: list[Round] = []
+    plan = Plan(rounds=1, seconds=1, connections=2, cores=(None, None))
+    measure(SCENARIOS[name], ["palfrey"], plan, tmp_path, done.append)
+    assert [(each.server, each.errors) for each in done] == [("palfrey", 0)]
+    assert done[0].requests > 0
+    assert 0 < done[0].p50 <= done[0].p99
