@@ -146,6 +146,17 @@ def test_the_client_is_the_one_that_nginx_saw_whatever_it_says_itself(proxied, u
     assert "connection" not in dict(seen["headers"])
 
 
+@pytest.mark.parametrize("uds", [False, True])
+def test_nginx_goes_on_in_http1_where_http2_is_spoken_too(proxied, uds: bool) -> None:
+    _, front = proxied("--http", "h2", uds=uds)
+    content = b"some " * 100_000
+    with client(front.port) as connection:
+        assert ask(connection)["http_version"] == "1.1"
+        connection.request("POST", "/upload", content)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, hashlib.sha256(content).hexdigest().encode())
+
+
 def test_without_proxy_headers_it_is_nginx_over_one_connection_for_many_requests(proxied) -> None:
     _, front = proxied("--no-proxy-headers")
     peers = set()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Http2Limits:
-    """Of one connection; 0 for no limit."""
+    """Of one connection; of resets and control frames 0 is no limit."""
 
     max_concurrent_streams: int
     stream_window: int
