@@ -39,6 +39,9 @@ _GOOD_CIPHER = re.compile(r"(EC)?DHE-.*(GCM|CCM|CHACHA20)")
 """Those of TLS 1.2 that RFC 9113's appendix A does not list, by OpenSSL's names: an ephemeral key exchange and
 authenticated encryption."""
 
+_NEITHER = re.compile(rb"[^ \r\n]+ [^ \r\n]+ (?!HTTP/)[^ \r\n]+\r\n")
+"""The request line of another protocol. HTTP/1.1 has no words that its client could read."""
+
 
 class Front(asyncio.Protocol):
     """See the module. In `service.connections` while it waits for the first bytes."""
@@ -85,7 +88,10 @@ class Front(asyncio.Protocol):
         if whole.startswith(PREFACE):
             self._hand_over(self._http2).data_received(whole)
         elif not PREFACE.startswith(whole):
-            self._hand_over_http1().data_received(data)
+            if _NEITHER.match(whole):
+                self._refuse(ErrorCode.PROTOCOL_ERROR, "this is not the preface of HTTP/2")
+            else:
+                self._hand_over_http1().data_received(data)
         else:
             if not self._pending:
                 self.deadline = self._service.clock + self._service.header_timeout
@@ -124,9 +130,12 @@ class Front(asyncio.Protocol):
         client = self._facts[0]
         log.info("Refused HTTP/2 to %s: RFC 9113 forbids %s, which ssl_ciphers allows", client and client[0], name)
         self._service.connections.add(self)
+        self._refuse(ErrorCode.INADEQUATE_SECURITY, "this cipher is not for HTTP/2")
+
+    def _refuse(self, code: ErrorCode, reason: str) -> None:
+        """Says so as HTTP/2 does, and closes."""
         self.deadline = self._service.clock + FAREWELL_SECONDS
-        reason = goaway_frame(0, ErrorCode.INADEQUATE_SECURITY, "this cipher is not for HTTP/2")
-        self._transport.write(settings_frame(()) + reason)
+        self._transport.write(settings_frame(()) + goaway_frame(0, code, reason))
         self._transport.close()
 
     # ---------------------------------------------------------------- from the worker
