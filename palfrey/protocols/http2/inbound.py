@@ -343,6 +343,8 @@ class Inbound(Outbound):
         if number > self._last or not number & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{kind} on an idle stream")
         if number not in self._were_reset and number <= self._promised:
+            if kind == "HEADERS" and number < self._last:  # section 5.1.1: never opened, as a rule
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream below the last")
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"{kind} on a closed stream")
 
     # ---------------------------------------------------------------- the other frames
