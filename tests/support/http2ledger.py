@@ -222,7 +222,7 @@ class Ledger:
         _check_fields(fields, frame)
         ends = bool(flags & END_STREAM)
         if answer.status:
-            _require(ends and fields[:1] != [] and fields[0][0] != ":status", "a second head", frame)
+            _require(ends and ":status" not in dict(fields), "a second head", frame)
             answer.trailers = fields
         else:
             _require([name for name, _ in fields].count(":status") == 1, "one :status", frame)
