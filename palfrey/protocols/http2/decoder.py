@@ -48,6 +48,8 @@ _strings: dict[bytes, bytes] = {}
 
 _INDEXES = bytes((byte - 0x80 if 0x80 < byte < 0xFF else 0) for byte in range(256))
 """Byte -> the index that it alone stands for, or 0: something else begins with it."""
+LAST_PSEUDO = 0x8E
+"""The byte of the last of them as an indexed field."""
 _PSEUDO_LITERALS = frozenset(form | index for form in (0x00, 0x10, 0x40) for index in range(1, 15))
 """First bytes of literals that have their names from the static table's first rows, all of which begin with a colon."""
 
@@ -79,19 +81,26 @@ class Decoder:
         To be followed by `decode` from there on. Raises ConnectionFault.
         """
         fields: list[Header] = []
-        at, end = self._update_size(block), len(block)
-        while at < end and len(fields) < LEADING_FIELDS:
-            byte = block[at]
-            if 0x80 < byte < 0xFF:
-                field = self._entry(byte - 0x80)
-                if byte > 0x8E and field[0][:1] != b":":
+        at, end = 0, len(block)
+        if end and 0x20 <= block[0] < 0x40:
+            at = self._update_size(block)
+        table = self._table
+        try:
+            while at < end and len(fields) < LEADING_FIELDS:
+                byte = block[at]
+                if 0x80 < byte < 0xFF:
+                    field = table[byte - 0x80]
+                    if byte > LAST_PSEUDO and field[0][:1] != b":":
+                        break
+                    at += 1
+                elif byte in _PSEUDO_LITERALS or self._leads(block, at):
+                    field, at = self._literal(block, at)
+                    table = self._table
+                else:
                     break
-                at += 1
-            elif byte in _PSEUDO_LITERALS or self._leads(block, at):
-                field, at = self._literal(block, at)
-            else:
-                break
-            fields.append(field)
+                fields.append(field)
+        except IndexError:
+            raise _fault("an index beyond the tables") from None
         return fields, at
 
     def decode(self, block: bytes, at: int = 0, room: int = LARGEST_INTEGER) -> tuple[list[Header], bool]:
@@ -109,7 +118,7 @@ class Decoder:
         table = self._table
         try:
             while at < end:
-                stop = min(at + STRETCH, end)
+                stop = end if end - at <= STRETCH else at + STRETCH
                 while at < stop:
                     if indexes[at]:
                         first, at = at, indexes.find(0, at, stop)

@@ -5,7 +5,9 @@ What is worth an entry is decided elsewhere (render.py): this is the table and t
     `encoder.begin()`          what has to stand first: nothing, or the table's new size. Once for each block
     `encoder.indexed(pair)`    the pair as an index, or None if neither table has it
     `encoder.insert(pair)`     the pair as a literal that the peer adds to its table, and we to ours
-    `literal(pair)`            the pair as a literal that is not added. Depends on no table, so that it can be kept
+    `literal(pair)`            the pair as a literal that is not added. Depends on no table, so that it can be kept.
+                               Its string is in Huffman code; `literal((name, b""))[:-1] + plain(value)` is one that
+                               takes less to make, for a value that is sent once
 
 in the order in which they are sent, and has to be sent once it was begun: the peer's table follows ours. An index
 changes its meaning with each insertion. `version` grows then; what `indexed` gave is right for as long as it is the
@@ -108,12 +110,17 @@ def _render(form: int, prefix: int, pair: Header) -> bytes:
     return start + _string(value)
 
 
+def plain(text: bytes) -> bytes:
+    """Section 5.2: a string as it is. A fourth longer than in Huffman code, and made in a tenth of the time."""
+    return _integer(PLAIN, 0x7F, len(text)) + text
+
+
 def _string(text: bytes) -> bytes:
     """Section 5.2: in Huffman code where that is shorter."""
     code = huffman.encode(text)
     if len(code) < len(text):
         return _integer(HUFFMAN, 0x7F, len(code)) + code
-    return _integer(PLAIN, 0x7F, len(text)) + text
+    return plain(text)
 
 
 def _integer(form: int, prefix: int, value: int) -> bytes:

@@ -36,7 +36,7 @@ _BYTES_BY_LENGTH: dict[int, bytes] = {
     b"\xdc\xf9",
     30: b"\n\r\x16",  # and the 31st of all codes, thirty ones: EOS, which no string may have in it
 }
-_LONGEST = max(_BYTES_BY_LENGTH)
+_SHORTEST, _LONGEST = min(_BYTES_BY_LENGTH), max(_BYTES_BY_LENGTH)
 _EOS = (1 << _LONGEST) - 1
 
 
@@ -73,17 +73,18 @@ class _State(dict[int, "tuple[bytes, _State]"]):
 
     def __missing__(self, byte: int) -> tuple[bytes, _State]:
         bits, length, text = self.bits << 8 | byte, self.length + 8, b""
-        taken = 0
-        while taken < length:
-            taken += 1
+        taken = _SHORTEST
+        while taken <= length:
             found = _BYTES.get((taken, bits >> length - taken))
             if found is not None:
                 text += found
                 length -= taken
                 bits &= (1 << length) - 1
-                taken = 0
+                taken = _SHORTEST
             elif taken == _LONGEST:
                 raise ValueError("EOS in a Huffman string")
+            else:
+                taken += 1
         key = (length, bits)
         state = _STATES.get(key)
         if state is None:

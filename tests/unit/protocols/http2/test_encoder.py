@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palfrey.protocols.http2.decoder import Decoder
-from palfrey.protocols.http2.encoder import Encoder, literal
+from palfrey.protocols.http2.encoder import Encoder, literal, plain
 from tests.support.properties import examples
 from tests.support.rfc7541 import REPRESENTATIONS, RESPONSE_TABLE, SEQUENCES
 
@@ -43,6 +43,13 @@ class TestExamples:
         digits, [field], _ = REPRESENTATIONS["C.2.3"]
         assert Decoder().decode(literal(field, never=True))[0] == Decoder().decode(bytes.fromhex(digits))[0]
         assert literal(field, never=True)[0] == 0x10
+
+    @pytest.mark.parametrize("length", [0, 1, 126, 127, 128, 300, 20_000])
+    def test_strings_of_all_lengths_in_both_forms(self, length):
+        for value in (b"x" * length, b"\xff" * length):
+            start = literal((b"a", b""))[:-1]
+            assert Decoder().decode(literal((b"a", value)) + start + plain(value))[0] == [(b"a", value)] * 2
+        assert len(plain(b"x" * length)) >= len(literal((b"a", b"x" * length))) - len(start)
 
 
 class TestIndexed:
