@@ -3,7 +3,8 @@
 Over TLS the handshake has settled it (ALPN, RFC 9113 section 3.2). Without TLS the client's first bytes do: HTTP/2
 begins with a preface that no request of HTTP/1.1 can begin with (section 3.3, prior knowledge). While what has come may
 still become the preface, it is kept here, within the times that `Http1Connection` has for it, `timeout_first_byte` and
-`timeout_request_header`. Then the transport gets its real protocol, which sees all bytes from the first one on.
+`timeout_request_header`. Then the transport gets its real protocol, which sees all bytes from the first one on. What
+begins with the request line of neither is told so, and closed.
 
 `Upgrade: h2c`, which RFC 9113 has given up (section 3.1), is a request of HTTP/1.1 like any other.
 """

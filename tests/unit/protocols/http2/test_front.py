@@ -307,6 +307,27 @@ class TestEnd:
         assert begun.transport.aborted
 
 
+class TestNeither:
+    @looped
+    async def test_the_request_line_of_another_protocol_is_answered_in_http2(self):
+        begun = Begun()
+        begun.feed(b"INVALID CONNECTION PREFACE\r\n\r\n")
+        assert begun.transport.data[:9] == b"\0\0\0\4\0\0\0\0\0"
+        assert begun.transport.data[12:26] == b"\7\0\0\0\0\0" + b"\0\0\0\0" + b"\0\0\0\1"  # GOAWAY, PROTOCOL_ERROR
+        assert begun.transport.closed
+        await begun.settle()
+        assert not begun.service.connections
+
+    @pytest.mark.parametrize(
+        "sent", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/3\r\n", b"GET /\r\n", b"\x16\x03\x01\r\n", b"hi"]
+    )
+    @looped
+    async def test_what_may_be_meant_for_http1_is_answered_there(self, sent):
+        begun = Begun()
+        begun.feed(sent)
+        assert isinstance(begun.protocol, Http1Connection)
+
+
 FORBIDDEN = ("AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA256", "DHE-RSA-AES256-SHA", "ADH-AES128-GCM-SHA256", "RC4-SHA")
 
 
