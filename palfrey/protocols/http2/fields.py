@@ -54,14 +54,13 @@ def field_too_large() -> ProtocolError:
 class FieldSieve:
     """A worker's memory of pairs, which checks those that it does not have."""
 
-    __slots__ = ("_header_map", "_limit", "_longest", "_names", "_plain")
+    __slots__ = ("_header_map", "_limit", "_names", "_plain")
 
     def __init__(self, header_map: str, limit_field: int) -> None:
         """`header_map`: whether names with an underscore are to "keep", "drop" or "refuse"; `limit_field`: the longest
         field that is allowed, in bytes, as it would be written in HTTP/1.1."""
         self._header_map = header_map
         self._limit = limit_field
-        self._longest = min(LINE_LENGTH, limit_field)
         self._plain: set[Header] = set()
         """Good, short enough, and of no interest to the server."""
         self._names: dict[bytes, int] = {}
@@ -104,7 +103,7 @@ class FieldSieve:
             room = self._remember_name(name)
         if name == b"te" and value.lower() != b"trailers":
             raise malformed("te says more than trailers")
-        if room and length <= self._longest:
+        if room and length <= LINE_LENGTH:
             if len(self._plain) >= REMEMBERED_LINES:
                 self._plain.clear()
                 self._names.clear()
