@@ -15,6 +15,9 @@ connection with others of its urgency."""
 
 DEFAULT: Priority = (3, False)
 
+UNSAID: Priority = (3, True)
+"""A client that does not speak of priorities: its responses share the connection, so that none holds another."""
+
 LONGEST = 256
 """Bytes of a value that is read at all; those that say something have six."""
 

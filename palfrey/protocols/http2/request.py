@@ -25,7 +25,7 @@ from palfrey.protocols.http1.head import FORWARDED, METHODS
 from palfrey.protocols.http1.target import check_host, decode_path
 from palfrey.protocols.http2.decoder import Decoder, section_size
 from palfrey.protocols.http2.fields import SPECIAL, check_value, field_too_large, malformed
-from palfrey.protocols.http2.priority import DEFAULT, parse_priority
+from palfrey.protocols.http2.priority import UNSAID, parse_priority
 from palfrey.protocols.service import ASGI_VERSIONS
 
 if TYPE_CHECKING:
@@ -363,7 +363,7 @@ def _read_section(came: list[Header], service: Service) -> Section:
         fields = _with_whole_cookie(fields, cookie)
     if len(fields) + (host is None) > service.limit_fields:
         raise ProtocolError(431, "more header fields than limit_request_fields")
-    urgency, incremental = parse_priority(b", ".join(priorities)) if priorities else DEFAULT
+    urgency, incremental = parse_priority(b", ".join(priorities)) if priorities else UNSAID
     return Section(came, fields, host, (length, expects_continue and length != 0, forwarded, urgency, incremental))
 
 
