@@ -409,6 +409,8 @@ class Stream(Watched):
                 self._ahead += size
                 self.connection.hold(size)
                 exchange.feed(content)
+            elif not ended:
+                self._open_window()  # padding is nothing that an application takes
         if ended:
             self.end_of_request()
 
