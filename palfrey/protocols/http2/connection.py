@@ -179,10 +179,10 @@ class Http2Connection(Inbound):
             return
         log.warning("Closed the HTTP/2 connection from %s: %s", self.name(), fault)
         self._handlers = AFTER
-        self.emit(goaway_frame(self._last, fault.code, fault.reason))
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.lost()
+        self.emit(goaway_frame(self._last, fault.code, fault.reason))
         self.phase = LEAVING
         self.service.loop.call_soon(self._finish)
 
