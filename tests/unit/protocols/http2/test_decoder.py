@@ -160,6 +160,8 @@ class TestLead:
             (b"\x82\x00\x83\xb9\x08\xff\x01/", 2, 8),  # :a in Huffman code
             (b"\x82\x00\x82\x18\xff\x01/", 1, 1),
             (b"\x82\x00\x00\x01/", 1, 1),
+            (b"\x82\x00\x00" + integer(0, 0x7F, 0x3A) + b"x" * 0x3A, 1, 1),  # a length that looks like a colon
+            (b"\x82\x00" + integer(0, 0x7F, 0x7F + 0x3A) + b"x" * (0x7F + 0x3A) + b"\x00", 1, 1),
             (b"\x20\x3f\xe1\x1f\x82\x90", 1, 5),
             (b"\x20", 0, 1),
             (b"\x82" * 8 + b"\x83", 8, 8),
@@ -326,6 +328,11 @@ class TestRoom:
         assert Decoder().decode(block, 0, size)[1]
         assert Decoder().decode(block, 0, size - 1) == ([], False)
 
+    def test_entries_of_earlier_blocks_count_whole(self, decoder):
+        decoder.decode(literal_inserted(b"a", b"x" * 967))
+        assert decoder.decode(b"\xbe" * 5, 0, 5000)[1]
+        assert not decoder.decode(b"\xbe" * 5, 0, 4999)[1]
+
     def test_huffman_code_does_not_hide_a_size(self, decoder):
         code = encode(b"0" * 1000)
         block = b"\x00\x01a" + integer(0x80, 0x7F, len(code)) + code
@@ -335,6 +342,9 @@ class TestRoom:
     def test_no_room_at_all(self, decoder):
         assert decoder.decode(b"\x82", 0, 0) == ([], False)
         assert decoder.decode(b"\x82", 0, -1) == ([], False)
+
+    def test_once_over_it_nothing_is_collected(self, decoder):
+        assert decoder.decode(b"\x82" * (STRETCH + 1), 0, 100) == ([], False)
 
     @pytest.mark.parametrize("place", [0, STRETCH // 4, STRETCH, 3 * STRETCH])
     def test_the_table_stays_in_step(self, place, decoder):
