@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from palfrey.protocols.service import Service
     from palfrey.types import Header, Headers
 
-REMEMBERED_FIELDS, VALUE_LENGTH = 1024, 512
-"""Bounds of what a worker remembers. Longer values (cookies, tokens) do not come again."""
+REMEMBERED_FIELDS, FIELD_LENGTH = 2048, 512
+"""Bounds of what a worker remembers: well below two megabytes. Longer values (cookies, tokens) do not come again."""
 REMEMBERED_PIECES = 64
 """The same for a connection, whose table has hardly room for more."""
-VALUES_OF_A_NAME = 64
-"""So many are remembered: what has more has a new one each time, and would only push out others."""
-REMEMBERED_NAMES, REMEMBERED_LENGTHS = 512, 1024
+VALUES_OF_A_NAME, LENGTHS = 64, 1024
+"""So many are remembered: what has more has a new one each time, and would only push out others. Lengths, which an
+application may say itself or leave to us, do come again."""
+REMEMBERED_NAMES, NAME_LENGTH = 512, 64
 INSERTIONS_OF_A_NAME = 8
 
 SECRETS = frozenset((b"set-cookie", b"cookie", b"authorization", b"proxy-authorization"))
@@ -65,27 +66,25 @@ class Name:
         """What a literal begins with; empty for one that HTTP/2 does not have."""
         self.default = default
         """Whether its fields stand in the place of a default one."""
-        self.indexable = not unique and lower not in VARYING and bool(self.start)
-        self.room = 0 if unique or lower in SECRETS else VALUES_OF_A_NAME
+        self.indexable = lower not in VARYING and bool(self.start)
+        self.room = 0 if unique or lower in SECRETS else LENGTHS if lower == b"content-length" else VALUES_OF_A_NAME
         """How many more of its fields may be remembered."""
 
 
 class Field:
     """What a worker knows of a response's field."""
 
-    __slots__ = ("again", "default", "indexable", "kept", "literal")
+    __slots__ = ("again", "default", "indexable", "literal")
 
-    def __init__(self, name: Name, literal: Piece, indexable: Header | None, kept: bool) -> None:
+    def __init__(self, name: Name, literal: Piece, indexable: Header | None) -> None:
         self.literal = literal
         """Empty for one that HTTP/2 does not have."""
         self.indexable = indexable
         """The pair as it would be in a table; None if that is not worth it."""
         self.default = name.lower if name.default else b""
         """The name of the default field that it is, or in whose place it stands; empty as a rule."""
-        self.kept = kept
-        """Whether it is remembered."""
         self.again = name.default
-        """It has come more than once, or will."""
+        """It has come more than once, or will: it is worth remembering on a connection, or an entry in its table."""
 
 
 class ResponseEncoder:
@@ -178,22 +177,22 @@ class ResponseEncoder:
         known = self._pieces
         for pair in headers:
             try:
-                found.append(known[pair])
+                piece = known.get(pair)
+            except TypeError:  # a list in a tuple's place
+                piece = None
+            if piece is not None:
+                found.append(piece)
                 continue
-            except (KeyError, TypeError):
-                name, value = pair
+            name, value = pair
             field = self._field(name, value)
             piece = self._index(field)
-            for_good = True
             if piece is None:
                 piece = field.literal
-                if self._may_insert(field.indexable):
-                    for_good = False
-                    if field.again:
-                        wanted.add(field.indexable)
+                if field.again and self._may_insert(field.indexable):
+                    wanted.add(field.indexable)
             if field.default:
                 overridden.add(field.default)
-            elif field.kept and field.again and for_good:
+            elif field.again:
                 if len(known) >= REMEMBERED_PIECES:
                     known.clear()
                 known[name, value] = piece
@@ -230,9 +229,10 @@ class ResponseEncoder:
     def _field(self, name: bytes, value: bytes) -> Field:
         """Raises InvalidHeader."""
         try:
-            return self._memory.response_fields[name, value]
-        except (KeyError, TypeError):  # not seen before, or no bytes
-            return self._read(name, value)
+            field = self._memory.response_fields.get((name, value))
+        except TypeError:  # no bytes
+            field = None
+        return field or self._read(name, value)
 
     def _read(self, name: bytes, value: bytes) -> Field:
         """A field that is not remembered. Raises InvalidHeader."""
@@ -242,14 +242,15 @@ class ResponseEncoder:
         if known is None:
             check_name(name)
             known = Name(name, name.lower() in self._default_fields.names, name == memory.unique)
-            if len(memory.response_names) >= REMEMBERED_NAMES:
-                memory.response_names.clear()
-            memory.response_names[name] = known
+            if len(name) <= NAME_LENGTH:
+                if len(memory.response_names) >= REMEMBERED_NAMES:
+                    memory.response_names.clear()
+                memory.response_names[name] = known
         # RFC 9113 section 8.2.1: no white space around values.
         text = value.strip(b" \t")
-        kept = known.room > 0 and len(value) <= VALUE_LENGTH
+        kept = known.room > 0 and len(name) + len(value) <= FIELD_LENGTH
         indexable = (known.lower, text) if kept and known.indexable else None
-        field = Field(known, known.start and known.start + _plain(text), indexable, kept)
+        field = Field(known, known.start and known.start + _plain(text), indexable)
         if kept:
             if len(memory.response_fields) >= REMEMBERED_FIELDS:
                 memory.response_fields.clear()
@@ -260,9 +261,9 @@ class ResponseEncoder:
 
     def _length(self, length: int) -> Piece:
         lengths = self._memory.lengths
-        if len(lengths) >= REMEMBERED_LENGTHS:
+        if len(lengths) >= LENGTHS:
             lengths.clear()
-        piece = lengths[length] = literal((b"content-length", b"%d" % length))
+        piece = lengths[length] = _LENGTH_START + _plain(b"%d" % length)
         return piece
 
 
@@ -287,6 +288,7 @@ def _plain(text: bytes) -> bytes:
     return bytes((*digits, length)) + text
 
 
+_LENGTH_START = literal((b"content-length", b""))[:-1]
 _STATUSES: dict[int, Piece] = {}
 
 
