@@ -150,7 +150,9 @@ class TestResize:
     def test_no_more_is_taken_than_we_want(self, encoder):
         encoder.resize(1 << 31)
         assert encoder.begin() == b""
-        assert Encoder(1 << 31).begin() == b""
+        encoder = Encoder(1 << 31)
+        encoder.resize(1 << 31)
+        assert encoder.begin() == b""
 
     def test_a_smaller_table_is_announced_once(self, encoder):
         encoder.resize(30)
