@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from palfrey.protocols.http2.codes import ErrorCode
-from tests.support.http2 import Client
-from tests.support.http2cases import SERVER, case, raw_case
+from tests.support.http2 import Client, SocketLink
+from tests.support.http2cases import SERVER, answering, case, raw_case
 from tests.support.http2frames import (
     ACK,
     END_HEADERS,
@@ -23,7 +23,7 @@ from tests.support.http2frames import (
     settings,
     split,
 )
-from tests.support.inprocess import serving
+from tests.support.inprocess import looped, serving
 
 LONG = "x" * 4000
 
@@ -49,6 +49,16 @@ def test_3_5_2_what_is_no_preface_ends_the_connection() -> None:
         client.send(b"INVALID CONNECTION PREFACE\r\n\r\n")
         first, last = split(bytearray(client.rest()))
         assert (first.kind, last.kind, last.code) == (Kind.SETTINGS, Kind.GOAWAY, ErrorCode.PROTOCOL_ERROR)
+
+
+@pytest.mark.skipif(bool(SERVER), reason="another server's certificate")
+@looped
+async def test_3_5_2_nor_is_there_where_tls_has_settled_that_it_is_http2(certificate, context) -> None:
+    with serving(answering, http="h2", **certificate) as server:
+        client = Client(await SocketLink.connect(server.address, context, "app.test"))
+        await client.link.write(b"INVALID CONNECTION PREFACE\r\n\r\n")
+        await client.connection_error(ErrorCode.PROTOCOL_ERROR)
+        client.link.close()
 
 
 @case
