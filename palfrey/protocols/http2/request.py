@@ -73,6 +73,8 @@ class Head:
     def __init__(self, line: Line, terms: Terms) -> None:
         self.method, self.path, self.raw_path, self.query, self.scheme, self.protocol = line
         self.headers, self.length, self.expects_continue, self.forwarded, self.urgency, self.incremental = terms
+        if self.protocol:
+            self.length = -1  # what follows is no content (RFC 9110 section 9.3.6)
 
     def scope(self, facts: Facts, service: Service) -> dict[str, Any]:
         """The ASGI scope of this request over that connection."""

@@ -57,6 +57,7 @@ from palfrey.protocols.http2.priority import DEFAULT, LONGEST, parse_priority
         (b"\tu=1", (3, False)),
     ],
 )
+from tests.support.properties import examples
 def test_values(value, priority):
     assert parse_priority(value) == priority
 
@@ -66,6 +67,7 @@ def test_a_value_that_is_too_long_says_nothing():
     assert parse_priority(b"u=1" + b", x" * LONGEST) == DEFAULT
 
 
+@examples()
 @given(st.binary(max_size=40) | st.text(alphabet='ui=?01289,;. ()"\\:*\tax-', max_size=40).map(str.encode))
 def test_nothing_raises(value):
     urgency, incremental = parse_priority(value)
@@ -73,6 +75,7 @@ def test_nothing_raises(value):
     assert incremental in (True, False)
 
 
+@examples()
 @given(st.integers(0, 7), st.booleans(), st.sampled_from([b",", b", ", b" ,\t"]))
 def test_what_a_client_writes_is_what_is_read(urgency, incremental, comma):
     assert parse_priority(b"u=%d" % urgency + (comma + b"i") * incremental) == (urgency, incremental)

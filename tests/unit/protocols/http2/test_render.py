@@ -6,7 +6,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from palfrey.asgi.stream import Framing, InvalidHeader
@@ -24,6 +24,7 @@ from palfrey.protocols.http2.render import (
     check_fields,
 )
 from palfrey.protocols.response import DefaultFields
+from tests.support.properties import examples
 
 WHOLE, OPEN, DECLARED, NONE = Framing.WHOLE, Framing.OPEN, Framing.DECLARED, Framing.NONE
 OK = (b":status", b"200")
@@ -347,7 +348,7 @@ def plainly(service, status, headers, framing, length):
     return [(b":status", b"%d" % status), *[f for f in fields if f[0] != b"connection"], *defaults, *end]
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(STEPS)
 def test_memory_never_changes_what_is_said(steps):
     service = worker(True, True, [("x-own", "1")], b"x-id")

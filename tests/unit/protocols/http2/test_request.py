@@ -7,7 +7,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from palfrey.asgi.proxy import Trusted
@@ -28,6 +28,7 @@ from palfrey.protocols.http2.request import (
 )
 from palfrey.protocols.http2.static import FIRST_DYNAMIC
 from palfrey.protocols.service import Service
+from tests.support.properties import examples
 
 GET = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.example"), (b":path", b"/x?y")]
 CONNECT = [(b":method", b"CONNECT"), (b":authority", b"a.example:443")]
@@ -124,7 +125,8 @@ def test_what_proxies_say():
 
 
 def test_a_websocket():
-    head = read(*WEBSOCKET, (b"sec-websocket-version", b"13"))
+    head = read(*WEBSOCKET, (b"sec-websocket-version", b"13"), (b"content-length", b"0"))
+    assert head.length == -1
     assert (head.method, head.protocol, head.path, head.scheme) == ("CONNECT", b"websocket", "/x", "https")
 
 
@@ -546,7 +548,7 @@ def outcome(reader: HeadReader, data: bytes) -> object:
         return error.code, error.reason
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(REQUESTS, st.sampled_from(["keep", "drop", "refuse"]), st.randoms(use_true_random=False))
 def test_memory_never_changes_what_is_read(requests, header_map, random):
     service = worker(header_map, **LIMITS)
