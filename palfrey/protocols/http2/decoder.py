@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from palfrey.protocols.http1.fields import CREDENTIALS
 from palfrey.protocols.http2 import huffman
 from palfrey.protocols.http2.codes import ConnectionFault, ErrorCode
 from palfrey.protocols.http2.static import FIRST_DYNAMIC, STATIC
@@ -39,19 +40,18 @@ STRETCH = 256
 """Bytes of a block after which it is looked whether there still is room for its fields."""
 
 REMEMBERED_STRINGS, STRING_LENGTH = 2048, 128
-"""Bounds of the strings that a worker remembers, in bytes of Huffman code: a megabyte at most."""
-SECRETS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
-"""Their values are not remembered, nor are those that the client never wants to be indexed (section 7.1.3)."""
+"""Bounds of the strings that a worker remembers, in bytes of Huffman code: a megabyte at most. Never values of
+CREDENTIALS, nor those that the client never wants to be indexed (section 7.1.3)."""
 
 _strings: dict[bytes, bytes] = {}
 """The worker's memory: Huffman code -> text."""
 
 _INDEXES = bytes((byte - 0x80 if 0x80 < byte < 0xFF else 0) for byte in range(256))
 """Byte -> the index that it alone stands for, or 0: something else begins with it."""
-LAST_PSEUDO = 0x8E
-"""The byte of the last of them as an indexed field."""
+_LAST_PSEUDO = 0x8E
+"""The last of the static table's pseudo-header fields, which are its first rows, as an indexed field."""
 _PSEUDO_LITERALS = frozenset(form | index for form in (0x00, 0x10, 0x40) for index in range(1, 15))
-"""First bytes of literals that have their names from the static table's first rows, all of which begin with a colon."""
+"""First bytes of literals that have their names from there."""
 
 
 class Decoder:
@@ -90,7 +90,7 @@ class Decoder:
                 byte = block[at]
                 if 0x80 < byte < 0xFF:
                     field = table[byte - 0x80]
-                    if byte > LAST_PSEUDO and field[0][:1] != b":":
+                    if byte > _LAST_PSEUDO and field[0][:1] != b":":
                         break
                     at += 1
                 elif byte in _PSEUDO_LITERALS or self._leads(block, at):
@@ -157,7 +157,7 @@ class Decoder:
                 name = self._entry(index)[0]
             else:
                 name, at = _string(block, at, True)
-            value, at = _string(block, at, not 0x10 <= form < 0x20 and name not in SECRETS)
+            value, at = _string(block, at, not 0x10 <= form < 0x20 and name not in CREDENTIALS)
         except IndexError:
             raise _fault("a header block that is cut short") from None
         field = (name, value)
