@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palfrey.protocols.http2.priority import DEFAULT, LONGEST, parse_priority
+from tests.support.properties import examples
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,6 @@ from palfrey.protocols.http2.priority import DEFAULT, LONGEST, parse_priority
         (b"\tu=1", (3, False)),
     ],
 )
-from tests.support.properties import examples
 def test_values(value, priority):
     assert parse_priority(value) == priority
 
