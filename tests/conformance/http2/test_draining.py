@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 from tests.support.http2 import Client, SocketLink
 from tests.support.http2driven import connected
-from tests.support.http2frames import ACK, MAX_WINDOW, Kind, ping
-from tests.support.inprocess import InThread, http, looped, respond, serving
+from tests.support.http2frames import ACK, MAX_WINDOW, Kind, headers, ping
+from tests.support.inprocess import InThread, http, looped, read_body, respond, serving
 
 
 class Stage:
@@ -25,6 +25,7 @@ class Stage:
         self.began += 1
         if scope["path"] == "/slow":
             await self.finish.wait()
+            await read_body(receive)
         await respond(send, scope["path"].encode())
 
 
@@ -86,17 +87,20 @@ async def test_a_request_that_crosses_the_first_goaway_is_served():
 
 @looped
 async def test_a_request_behind_the_last_goaway_is_not_begun():
-    """Its client may send it elsewhere. The requests in flight go on, and what follows can still be decoded."""
+    """Its client may send it elsewhere. What is in flight goes on, and what it still sends can be decoded."""
     stage = Stage()
     with serving(stage.app, http="h2") as server:
         async with client_of(server) as client:
-            slow = await client.request("GET", "/slow")
+            slow = await client.request("POST", "/slow", ends=False)
             server.until(lambda: stage.began == 1)
             server.begin_stop()
             await goaways(client, 2)
             late = await client.request("POST", "/late", ("x-late", "1"), body=b"content")
             await client.roundtrip()
             assert stage.began == 1
+            trailers = client.block([("x-late", "1")])
+            assert len(trailers) == 1  # by its place in the table
+            await client.send(headers(slow, trailers))
             server.call(stage.finish.set)
             assert (await client.response(slow)).body == b"/slow"
             await client.wait_for_end()

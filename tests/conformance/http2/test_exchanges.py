@@ -409,6 +409,14 @@ async def test_trailers_of_a_request_end_its_content():
     assert seen(messages) == [("http.request", b"content", True), ("http.request", b"", False)]
 
 
+@looped
+async def test_trailers_behind_less_content_than_was_announced():
+    _, client = await connected(echo)
+    stream = await client.request("POST", "/", ("content-length", "9"), body=b"content", ends=False)
+    await client.send(headers(stream, client.block([("x-sum", "1")])))
+    await client.stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+
+
 @pytest.mark.parametrize(
     "field", [("X-Sum", "1"), ("x sum", "1"), ("connection", "close"), (":path", "/"), ("x-sum", "a\nb")]
 )
