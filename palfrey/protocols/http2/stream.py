@@ -454,6 +454,8 @@ class Stream(Watched):
     def _close(self) -> None:
         """Both sides have ended it."""
         self.state = CLOSED
+        self.exchange = None  # which knows its stream: two that knew each other would be left to the garbage collector
+        self._let_go()
         self.connection.release(self)
         if self.tunnel is not None:
             self.tunnel.lost()
@@ -466,10 +468,8 @@ class Stream(Watched):
         if self.scheduled:
             self.scheduled = False
             self.connection.dequeue(self)
-        if self._ahead:
-            self.connection.credit(self._ahead)
-            self._ahead = 0
-        exchange = self.exchange
+        self._let_go()
+        exchange, self.exchange = self.exchange, None
         if self.tunnel is not None:
             self.tunnel.lost()
         if exchange is not None and unwritten:
