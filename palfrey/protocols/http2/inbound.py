@@ -302,6 +302,8 @@ class Inbound(Outbound):
         if ends and length > 0:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "no content although there is a Content-Length")
         stream = Stream(self, number, bool(ends), length, head.urgency, head.incremental)
+        if self.writable and not self.streams:
+            self._watch_anew()  # an idle connection is not looked at
         self.streams[number] = stream
         self.deadline = EACH_SWEEP
         if self._priorities:

@@ -39,7 +39,7 @@ from palfrey.protocols.http2.frames import (
     window_frame,
 )
 from palfrey.protocols.http2.render import check_fields
-from palfrey.protocols.patience import LONG_AGO, Watched
+from palfrey.protocols.patience import Watched
 
 if TYPE_CHECKING:
     from palfrey.asgi.exchange import Exchange
@@ -149,7 +149,7 @@ class Stream(Watched):
         self._trailers: list[Header] | None = None
         self._ahead = self._owed = 0
         self._mark = None
-        self._marked = LONG_AGO
+        self._marked = connection.service.clock
 
     @property
     def service(self) -> Service:  # type: ignore[override]
