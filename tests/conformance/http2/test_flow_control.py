@@ -266,6 +266,24 @@ async def test_a_stalled_transport_stops_the_application():
 
 
 @looped
+async def test_a_stalled_transport_is_given_no_content():
+    """Nor that of small responses, which leave with their heads otherwise."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, bytes(1000))
+
+    link, client = await connected(app)
+    link.transport.stall(70_000)
+    streams = [await client.request() for _ in range(10)]
+    await client.roundtrip()
+    assert [client.answer(stream).body for stream in streams] == [b""] * 10
+    link.transport.stall(0)
+    for stream in streams:
+        assert len((await client.response(stream)).body) == 1000
+
+
+@looped
 async def test_an_initial_window_that_makes_another_overflow_ends_the_connection():
     """RFC 9113 section 6.9.2."""
     _, client = await connected(Taking().app)

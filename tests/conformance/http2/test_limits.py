@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -314,25 +315,34 @@ async def test_a_header_block_that_never_ends():
         await client.wait_for_end()
 
 
+async def sweeps_until(link: MemoryLink, condition: Callable[[], bool]) -> int:
+    """How many sweeps, a second each, it takes."""
+    for count in range(1000):
+        await link.settle()
+        if condition():
+            return count
+        link.pass_time(1)
+    raise AssertionError("it did not come to this")
+
+
 @looped
 async def test_an_upload_that_stops():
     link, client = await connected(echo, timeout_request_body=5)
+    link.pass_time(3)
     stream = await client.request("POST", body=b"begun", ends=False)
-    for _ in range(10):
-        await link.settle()
-        link.pass_time(1)
+    assert 5 <= await sweeps_until(link, lambda: b"408" in link.transport.data) <= 7
     assert (await client.head(stream)).status == 408
 
 
 @looped
 async def test_a_window_that_stays_shut():
     link, client = await connected(hello, (Setting.INITIAL_WINDOW_SIZE, 0), timeout_write=5, timeout_keep_alive=60)
+    link.pass_time(3)
     with logged():
         stream = await client.request()
         await client.head(stream)
-        for _ in range(10):
-            await link.settle()
-            link.pass_time(1)
+        frames = len(link.transport.writes)
+        assert 5 <= await sweeps_until(link, lambda: len(link.transport.writes) > frames) <= 7
         await client.stream_error(stream, ErrorCode.CANCEL)
 
 
@@ -342,13 +352,11 @@ async def test_a_connection_window_that_stays_shut():
     async def app(scope, receive, send):
         await respond(send, bytes(100_000))
 
-    link, client = await connected(app, (Setting.INITIAL_WINDOW_SIZE, 1 << 20), timeout_write=5)
+    link, client = await connected(app, (Setting.INITIAL_WINDOW_SIZE, 1 << 20), timeout_write=5, timeout_keep_alive=60)
     client.generous = False
+    link.pass_time(30)
     with logged():
         stream = await client.request()
         await client.until(lambda: client.ledger.window == 0, "all of the window")
-        for _ in range(12):
-            await link.settle()
-            link.pass_time(1)
-    assert link.over
+        assert 5 <= await sweeps_until(link, lambda: link.over) <= 7
     assert not client.answer(stream).ended
