@@ -1,8 +1,8 @@
-"""Responses as header blocks (RFC 9113 section 8.3.2, RFC 7541), made of pieces that are found again.
+"""Responses as header blocks (RFC 9113 section 8.3.2, RFC 7541), found again where they were made before.
 
-An application sends the same few fields over and over. So each (name, value) pair is checked and written as a literal
-once a worker, and what stands for it on a connection, an index as a rule, is found with one look-up there, for as long
-as the connection's table stays as it is.
+An application sends the same few heads over and over. So a connection remembers whole blocks, for as long as its table
+stays as it is and the date, too. The fields of other heads have mostly been sent before: each (name, value) pair is
+checked and written as a literal once a worker.
 
 A pair goes into a connection's table when it comes again on this worker, which one with a value of its own each time
 never does, and at most INSERTIONS_OF_A_NAME pairs of a name: each insertion moves the indexes of all others, and what
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 REMEMBERED_FIELDS, FIELD_LENGTH = 2048, 512
 """Bounds of what a worker remembers: well below two megabytes. Longer values (cookies, tokens) do not come again."""
-REMEMBERED_PIECES = 64
-"""The same for a connection, whose table has hardly room for more."""
+REMEMBERED_BLOCKS, BLOCK_LENGTH = 16, 512
+"""Bounds of what a connection remembers: an idle one is to stay small."""
 VALUES_OF_A_NAME, LENGTHS = 64, 1024
 """So many are remembered: what has more has a new one each time, and would only push out others. Lengths, which an
 application may say itself or leave to us, do come again."""
@@ -90,7 +90,7 @@ class Field:
 class ResponseEncoder:
     """One connection's."""
 
-    __slots__ = ("_default_fields", "_encoder", "_end", "_find", "_insertions", "_memory", "_pairs", "_pieces")
+    __slots__ = ("_blocks", "_default_fields", "_encoder", "_end", "_insertions", "_memory", "_pairs")
 
     def __init__(self, service: Service) -> None:
         self._memory = service.http2_memory
@@ -98,11 +98,10 @@ class ResponseEncoder:
         self._encoder = Encoder()
         self._insertions: dict[bytes, int] = {}
         """Name -> how often it was inserted."""
-        self._pieces: dict[Header | int, Piece] = {}
-        """What stands for a pair, or for a status, until the table changes."""
-        self._find = self._pieces.__getitem__
+        self._blocks: dict[tuple[int | Header, ...], bytes] = {}
+        """A status and fields, as the application has them -> their block with the default fields."""
         self._pairs: list[Header] | None = None
-        """The default fields that `_end` is made of."""
+        """The default fields that are in those blocks, and in `_end`."""
         self._end = b""
 
     def resize(self, size: int) -> None:
@@ -115,18 +114,17 @@ class ResponseEncoder:
 
         Raises InvalidHeader; nothing has changed then.
         """
+        if self._pairs is not self._default_fields.pairs:
+            self._blocks.clear()
         try:
-            pieces = [self._find(status), *map(self._find, headers)]
-        except (KeyError, TypeError):  # not seen before, or a list in a tuple's place
-            pieces = self._head(status, headers)
-        else:
-            if self._pairs is self._default_fields.pairs:
-                pieces.append(self._end)
-            else:
-                pieces = self._head(status, headers)
+            block = self._blocks.get((status, *headers))
+        except TypeError:  # a list in a pair's place
+            block = None
+        if block is None:
+            block = self._head(status, headers)
         if framing is WHOLE:
-            pieces.append(self._memory.lengths.get(length) or self._length(length))
-        return b"".join(pieces)
+            return block + (self._memory.lengths.get(length) or self._length(length))
+        return block
 
     def informational(self, status: int, headers: Headers) -> bytes:
         """An interim (1xx) response's block. Raises InvalidHeader; nothing has changed then."""
@@ -144,74 +142,64 @@ class ResponseEncoder:
 
     # ---------------------------------------------------------------- what is not known on this connection
 
-    def _head(self, status: int, headers: Headers) -> list[Piece]:
-        """The pieces of a head, content-length left out, of which not all are known."""
-        if status == 204:
-            # RFC 9110 section 8.6: a 204 must not say a length. So it is never known.
-            headers = [(name, value) for name, value in headers if name.lower() != b"content-length"]
-        else:
-            self._pieces[status] = _status(status)
-        overridden: set[bytes] = set()
+    def _head(self, status: int, headers: Headers) -> bytes:
+        """A block that is not known, content-length left out. Raises InvalidHeader."""
+        # RFC 9110 section 8.6: a 204 must not say a length.
+        fields = [
+            self._field(name, value) for name, value in headers if status != 204 or name.lower() != b"content-length"
+        ]
+        come_again = False not in [field.again for field in fields]
+        overridden = {field.default for field in fields if field.default}
         wanted: set[Header] = set()
-        pieces = self._look_up(headers, overridden, wanted)
-        defaults = self._default_fields.pairs
-        if overridden:
-            defaults = [pair for pair in defaults if pair[0] not in overridden]
-            end = b"".join(self._look_up(defaults, set(), wanted))
-        elif self._pairs is not defaults:
-            end = self._end = b"".join(self._look_up(defaults, set(), wanted))
-            self._pairs = defaults
+        pieces = [_status(status), *self._look_up(fields, wanted)]
+        pairs = self._default_fields.pairs
+        if overridden or self._pairs is not pairs:
+            end = b"".join(self._look_up(self._defaults(overridden), wanted))
+            if not overridden:
+                self._end, self._pairs = end, pairs
         else:
             end = self._end
         if wanted:
-            return self._insert(status, [*headers, *defaults], wanted)
-        return [self._encoder.begin(), _status(status), *pieces, end]
-
-    def _look_up(self, headers: Headers, overridden: set[bytes], wanted: set[Header]) -> list[Piece]:
-        """What stands for these fields.
-
-        Names of default fields among them are added to `overridden`, and what is to have an entry in the table to
-        `wanted`. Raises InvalidHeader.
-        """
-        found: list[Piece] = []
-        known = self._pieces
-        for pair in headers:
+            return self._insert(status, fields + self._defaults(overridden), wanted)
+        pieces.append(end)
+        block = b"".join(pieces)
+        if come_again and len(block) <= BLOCK_LENGTH:
+            if len(self._blocks) >= REMEMBERED_BLOCKS:
+                self._blocks.clear()
             try:
-                piece = known.get(pair)
-            except TypeError:  # a list in a tuple's place
-                piece = None
-            if piece is not None:
-                found.append(piece)
-                continue
-            name, value = pair
-            field = self._field(name, value)
+                self._blocks[status, *headers] = block
+            except TypeError:
+                pass
+        return self._encoder.begin() + block
+
+    def _defaults(self, overridden: set[bytes]) -> list[Field]:
+        return [self._field(*pair) for pair in self._default_fields.pairs if pair[0] not in overridden]
+
+    def _look_up(self, fields: list[Field], wanted: set[Header]) -> list[Piece]:
+        """What stands for the fields. Those that are to have an entry in the table are added to `wanted`."""
+        pieces = []
+        for field in fields:
             piece = self._index(field)
             if piece is None:
                 piece = field.literal
                 if field.again and self._may_insert(field.indexable):
                     wanted.add(field.indexable)
-            if field.default:
-                overridden.add(field.default)
-            elif field.again:
-                if len(known) >= REMEMBERED_PIECES:
-                    known.clear()
-                known[name, value] = piece
             field.again = True
-            found.append(piece)
-        return found
+            pieces.append(piece)
+        return pieces
 
-    def _insert(self, status: int, headers: list[Header], wanted: set[Header]) -> list[Piece]:
-        """The pieces of a head, with entries for those that want one. The fields have been checked."""
+    def _insert(self, status: int, fields: list[Field], wanted: set[Header]) -> bytes:
+        """A block that gives entries to those that want one."""
         pieces = [self._encoder.begin(), _status(status)]
-        for name, value in headers:
-            field = self._field(name, value)
+        for field in fields:
             piece = self._index(field)
             if piece is None and field.indexable in wanted:
-                self._insertions[field.indexable[0]] = self._insertions.get(field.indexable[0], 0) + 1
+                name = field.indexable[0]
+                self._insertions[name] = self._insertions.get(name, 0) + 1
                 piece = self._encoder.insert(field.indexable)
             pieces.append(field.literal if piece is None else piece)
         self._forget()
-        return pieces
+        return b"".join(pieces)
 
     def _index(self, field: Field) -> Piece | None:
         return self._encoder.indexed(field.indexable) if field.indexable is not None else None
@@ -221,7 +209,7 @@ class ResponseEncoder:
 
     def _forget(self) -> None:
         """The table has changed: indexes mean something else."""
-        self._pieces.clear()
+        self._blocks.clear()
         self._pairs = None
 
     # ---------------------------------------------------------------- what the worker knows

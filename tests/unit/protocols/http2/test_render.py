@@ -13,12 +13,13 @@ from palfrey.asgi.stream import Framing, InvalidHeader
 from palfrey.protocols.http2.decoder import Decoder
 from palfrey.protocols.http2.memory import Memory
 from palfrey.protocols.http2.render import (
+    BLOCK_LENGTH,
     FIELD_LENGTH,
     INSERTIONS_OF_A_NAME,
     LENGTHS,
+    REMEMBERED_BLOCKS,
     REMEMBERED_FIELDS,
     REMEMBERED_NAMES,
-    REMEMBERED_PIECES,
     VALUES_OF_A_NAME,
     ResponseEncoder,
     check_fields,
@@ -246,7 +247,7 @@ def test_secrets_are_marked_and_not_remembered():
         # RFC 7541 section 6.2.3: 0001, and here the index of the name, 55, behind it.
         assert pair.last[1:] == b"\x1f\x28\x06secret"
     assert service.http2_memory.response_fields == {}
-    assert all(key == 200 for key in pair.encoder._pieces)
+    assert pair.encoder._blocks == {}
 
 
 def test_a_name_gets_only_so_many_entries():
@@ -263,19 +264,24 @@ def test_a_name_gets_only_so_many_entries():
 
 
 def test_resizing():
-    pair = Pair(worker(True))
+    pair = Pair(worker())
     fields = [HTML, (b"x-a", b"1")]
     for size in (4096, 0, 100, 4096, 1 << 20):
         for _ in range(3):
-            assert pair.head(fields) == [OK, *fields, (b"server", b"palfrey")]
+            assert pair.head(fields) == [OK, *fields]
         pair.encoder.resize(size)
     # Each kind of block acknowledges it, and none does so twice.
-    for block in (lambda: pair.encoder.informational(103, fields), lambda: pair.encoder.trailers(fields)):
+    varying = (b"location", b"/")
+    for block in (
+        lambda: pair.encoder.informational(103, fields),
+        lambda: pair.encoder.trailers(fields),
+        lambda: pair.encoder.head(200, [varying], WHOLE, 5),
+    ):
         pair.encoder.resize(0)
         first = block()
         assert first[0] == 0x20
-        assert pair.decode(first)[-2:] == fields
-        assert pair.decode(block())[-2:] == fields
+        assert pair.decode(first) == pair.decode(block())
+        assert block()[0] != 0x20
         pair.encoder.resize(4096)
         assert pair.head(fields)[1:3] == fields
 
@@ -308,9 +314,24 @@ def test_a_name_with_other_values_each_time_does_not_fill_the_memory():
 def test_a_connections_memory_is_bounded():
     pair = Pair(worker())
     for _ in range(3):
-        for number in range(REMEMBERED_PIECES + 10):
-            pair.head([(b"location", b"%d" % (number % 60)), (b"etag", b"%d" % (number % 50))])
-            assert len(pair.encoder._pieces) <= REMEMBERED_PIECES + len(["status"])
+        for number in range(REMEMBERED_BLOCKS * 3):
+            pair.head([(b"location", b"%d" % number)])
+            assert len(pair.encoder._blocks) <= REMEMBERED_BLOCKS
+    assert pair.encoder._blocks
+    pair.encoder.resize(4096)
+    for _ in range(4):
+        pair.head([(b"location", b"x" * (BLOCK_LENGTH // 2))] * 2)
+    assert not pair.encoder._blocks
+
+
+def test_what_has_a_value_of_its_own_is_not_remembered():
+    pair = Pair(worker(unique=b"x-id"))
+    for number in range(4):
+        pair.head([HTML, (b"x-id", b"same")])
+        pair.head([HTML, (b"x-other", b"%d" % number)])
+    assert not pair.encoder._blocks
+    pair.head([HTML])
+    assert list(pair.encoder._blocks) == [(200, HTML)]
 
 
 NAMES = [
