@@ -12,6 +12,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+EAGER = sys.version_info >= (3, 12)
+"""Whether a coroutine has taken its first step when it is started."""
+
 Start = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 

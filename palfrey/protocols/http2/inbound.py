@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from palfrey.asgi.exchange import Exchange, Peer
 from palfrey.asgi.exchange import Phase as ExchangePhase
+from palfrey.asgi.start import EAGER
 from palfrey.asgi.stream import Framing
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http2.calm import Budget
@@ -86,7 +87,6 @@ class Inbound(Outbound):
     """See the module."""
 
     __slots__ = (
-        "_answered",
         "_begun",
         "_block",
         "_block_ends",
@@ -126,7 +126,7 @@ class Inbound(Outbound):
         """The highest stream that the client has opened."""
         self._promised = LARGEST_STREAM
         """The highest that GOAWAY has said will be served."""
-        self._requests = self._answered = 0
+        self._requests = 0
         self._block: list[bytes] = []
         self._block_stream = self._block_frames = 0
         self._block_ends = False
@@ -178,7 +178,11 @@ class Inbound(Outbound):
             self.fail(fault)
         if self._begun:
             self._start()
-        if self._out or self._schedule:
+        if not self._out and not self.crowded:
+            self._flushing = False
+        elif EAGER:
+            self.flush()
+        else:
             # Behind the first steps of the applications, so that what they answer at once leaves in the same write.
             self.service.loop.call_soon(self.flush)
         else:
@@ -525,7 +529,7 @@ class Inbound(Outbound):
         log.info("Reset a stream of %s: %s", self.name(), fault)
         stream = self.streams.get(number)
         if stream is None:
-            self._resets.spend(self._answered >> 1)
+            self._resets.spend(self.answered >> 1)
             self._remember_reset(number)
             self.emit(reset_frame(number, fault.code))
         else:
@@ -538,7 +542,7 @@ class Inbound(Outbound):
         if exchange is None or exchange.phase is DONE:
             self._control.spend(self._work())
             return
-        self._resets.spend(self._answered >> 1)
+        self._resets.spend(self.answered >> 1)
         task = exchange.task
         if task is not None and not task.done():
             self._orphans += 1
@@ -568,9 +572,6 @@ class Inbound(Outbound):
         else:
             self.reset(stream, ErrorCode.CANCEL)
 
-    def answered(self) -> None:
-        self._answered += 1
-
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         self._remember_reset(stream.id)
         super().reset(stream, code)
@@ -583,11 +584,7 @@ class Inbound(Outbound):
 
     def _work(self) -> int:
         """What the connection was good for so far, as calm.py counts it."""
-        return self._worked + (self._requests + self._answered) * EARNED + (self.sent >> 12)
-
-
-def _depends_on_itself() -> StreamFault:
-    return StreamFault(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself (RFC 7540 section 5.3.1)")
+        return self._worked + (self._requests + self.answered) * EARNED + (self.sent >> 12)
 
 
 def _table(others: Handler, named: dict[int, Handler]) -> tuple[Handler, ...]:

@@ -45,6 +45,7 @@ class Outbound(Watched, asyncio.Protocol):
         "_read_paused",
         "_schedule",
         "_transport",
+        "answered",
         "client",
         "crowded",
         "deadline",
@@ -75,7 +76,9 @@ class Outbound(Watched, asyncio.Protocol):
         self.initial_receive_window = limits.stream_window
         self.receive_window = WINDOW
         self.sent = 0
-        """Bytes of content."""
+        """Bytes of content that had to queue."""
+        self.answered = 0
+        """Responses that are written to their end."""
         self.writable = True
         self._drain = None
         self.crowded = False
@@ -94,10 +97,6 @@ class Outbound(Watched, asyncio.Protocol):
 
     def release(self, stream: Stream) -> None:
         """It is closed."""
-        raise NotImplementedError
-
-    def answered(self) -> None:
-        """A response is written to its end."""
         raise NotImplementedError
 
     def dismiss(self, stream: Stream, status: int) -> None:
@@ -129,7 +128,7 @@ class Outbound(Watched, asyncio.Protocol):
     def flush(self) -> None:
         """Writes what has gathered, and a turn's worth of what is queued."""
         out = self._out
-        if self._schedule and self.writable and not self._transport.is_closing():
+        if self.crowded and self._schedule and self.writable and not self._transport.is_closing():
             self._fill(out)
         if out:
             data = b"".join(out) if len(out) > 1 else out[0]
@@ -160,6 +159,7 @@ class Outbound(Watched, asyncio.Protocol):
                 schedule.took_turn(stream)
             else:
                 schedule.remove(stream)
+                stream.left_schedule()
 
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         """Ends a stream of which more could come."""

@@ -56,6 +56,8 @@ class Head:
     """A request's head, read. Not to be changed: the same one is given out for the same block."""
 
     __slots__ = (
+        "_again",
+        "_scope",
         "expects_continue",
         "forwarded",
         "headers",
@@ -75,9 +77,21 @@ class Head:
         self.headers, self.length, self.expects_continue, self.forwarded, self.urgency, self.incremental = terms
         if self.protocol:
             self.length = -1  # what follows is no content (RFC 9110 section 9.3.6)
+        self._again = False
+        self._scope: dict[str, Any] | None = None
+        """What the scopes have in common, once there has been a second one."""
 
     def scope(self, facts: Facts, service: Service) -> dict[str, Any]:
-        """The ASGI scope of this request over that connection."""
+        """The ASGI scope of this request over that connection, which has to be the same one each time."""
+        scope = self._scope.copy() if self._scope is not None else self._new_scope(facts, service)
+        scope["headers"] = self.headers.copy()
+        scope["state"] = service.state.copy()
+        scope["extensions"] = facts.extensions.copy()
+        if self.forwarded and facts.trusted is not None:
+            facts.trusted.apply(scope, self.forwarded)
+        return scope
+
+    def _new_scope(self, facts: Facts, service: Service) -> dict[str, Any]:
         root_path = service.root_path
         path, raw_path = self.path, self.raw_path
         if root_path and path != "*":
@@ -94,12 +108,10 @@ class Head:
             "path": path,
             "raw_path": raw_path,
             "query_string": self.query,
-            "headers": self.headers.copy(),
-            "state": service.state.copy(),
-            "extensions": facts.extensions.copy(),
         }
-        if self.forwarded and facts.trusted is not None:
-            facts.trusted.apply(scope, self.forwarded)
+        if self._again:
+            self._scope = scope.copy()
+        self._again = True
         return scope
 
 

@@ -178,6 +178,8 @@ class Stream(Watched):
 
     def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
         connection = self.connection
+        if type(body) is not bytes:
+            body = bytes(body)  # a TypeError must come before there is a block, which would have to be sent
         size = len(body)
         block = connection.encoder.head(status, headers, framing, size)
         number = self.id
@@ -197,12 +199,13 @@ class Stream(Watched):
             connection.send_window -= size
             self.sent = size
             connection.emit(
-                b"%b%b%b%b"
-                % (
-                    pack_header(len(block) << 8 | HEADERS, WHOLE_HEAD, number),
-                    block,
-                    pack_header(size << 8 | DATA, END_STREAM, number),
-                    body,
+                b"".join(
+                    (
+                        pack_header(len(block) << 8 | HEADERS, WHOLE_HEAD, number),
+                        block,
+                        pack_header(size << 8 | DATA, END_STREAM, number),
+                        body,
+                    )
                 )
             )
         elif len(block) > FRAME_SIZE:
@@ -262,7 +265,8 @@ class Stream(Watched):
         self.connection.credit(count)
 
     def finished(self, exchange: Exchange) -> None:
-        self.connection.account(exchange)
+        if self.connection.service.access.enabled:
+            self.connection.account(exchange)
 
     def reset(self) -> None:
         exchange = self.exchange
@@ -346,8 +350,7 @@ class Stream(Watched):
 
     def _ended(self) -> None:
         """All of the response is written."""
-        self.scheduled = False
-        self.connection.answered()
+        self.connection.answered += 1
         if self.state is ASKED:
             self._close()
             return

@@ -56,7 +56,7 @@ def read(*fields, **limits) -> Head:
 
 
 def facts_of(head: Head) -> dict[str, object]:
-    return {name: getattr(head, name) for name in Head.__slots__}
+    return {name: getattr(head, name) for name in Head.__slots__ if not name.startswith("_")}
 
 
 def without(name: bytes) -> list:
