@@ -185,8 +185,6 @@ class Inbound(Outbound):
         else:
             # Behind the first steps of the applications, so that what they answer at once leaves in the same write.
             self.service.loop.call_soon(self.flush)
-        else:
-            self._flushing = False
 
     def _take_frames(self, data: bytes) -> int:
         """Handles each whole frame; returns how far that is. Raises ConnectionFault."""
