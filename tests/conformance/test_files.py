@@ -531,7 +531,7 @@ def test_an_application_that_fails_while_its_file_is_being_sent(make, copied):
 
 
 def test_a_half_closed_client_gets_all_of_its_file(make, monkeypatch):
-    monkeypatch.setattr(connection_module, "HALF_CLOSED_GRACE", 0.01)
+    monkeypatch.setattr(connection_module, "HALF_CLOSED_GRACE", 0.1)
     path = make(HUGE)
 
     @http

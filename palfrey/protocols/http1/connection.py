@@ -104,8 +104,9 @@ class Http1Connection(Inbound):
         return self._transport.can_write_eof()
 
     def _grant_grace(self, exchange: Exchange) -> None:
-        """The client has closed its side and may still read."""
-        self.service.loop.call_later(HALF_CLOSED_GRACE, self._end_grace, exchange, exchange.body_bytes)
+        """The client has closed its side and may still read. If there is no room now, it has read once there is."""
+        sent = exchange.body_bytes if self.writable else -1
+        self.service.loop.call_later(HALF_CLOSED_GRACE, self._end_grace, exchange, sent)
 
     def _end_grace(self, exchange: Exchange, sent: int) -> None:
         """Had it been gone, what has been sent since then would have been answered with a reset."""

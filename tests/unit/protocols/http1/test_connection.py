@@ -12,7 +12,7 @@ import pytest
 
 from palfrey.config.settings import Settings
 from palfrey.protocols.http1 import connection as module
-from palfrey.protocols.http1.connection import TURN_REQUESTS
+from palfrey.protocols.http1.connection import TURN_REQUESTS, Http1Connection
 from palfrey.protocols.http1.inbound import LINGER_BYTES, UNREAD_LIMIT
 from palfrey.protocols.http1.outbound import OUTBOX_LIMIT
 from palfrey.protocols.service import NEVER
@@ -544,6 +544,45 @@ async def test_a_half_closed_client_of_an_application_that_listens_while_it_work
             await driven.until(lambda driven=driven: driven.transport.closed)
         assert [response.body for response in driven.responses()] == body
         assert records.errors == []
+
+
+@looped
+async def test_a_half_closed_client_that_reads_on_as_its_grace_ends_is_there(monkeypatch):
+    """There is room again in the very turn of the loop in which the grace is over: nothing has been sent yet."""
+    ended = []
+
+    class Grace(Http1Connection):
+        __slots__ = ()
+
+        def _end_grace(self, exchange, sent):
+            ended.append((exchange, sent))
+
+    async def serve(scope, receive, send):
+        async def work():
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(10):
+                await send({"type": "http.response.body", "body": b"piece ", "more_body": True})
+                await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": b"end"})
+
+        await read_body(receive)
+        leaving, working = asyncio.ensure_future(receive()), asyncio.ensure_future(work())
+        await asyncio.wait((leaving, working), return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        working.cancel()
+
+    monkeypatch.setattr(module, "HALF_CLOSED_GRACE", 0.0)
+    monkeypatch.setattr("tests.support.driven.Http1Connection", Grace)
+    driven = Driven(http(serve))
+    driven.connection.pause_writing()
+    driven.feed(GET)
+    await driven.settle()
+    driven.feed_eof()
+    await driven.until(lambda: bool(ended))
+    driven.connection.resume_writing()
+    Http1Connection._end_grace(driven.connection, *ended.pop())
+    await driven.until(lambda: driven.transport.closed)
+    assert [response.body for response in driven.responses()] == [b"piece " * 10 + b"end"]
 
 
 @looped
