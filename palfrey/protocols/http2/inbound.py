@@ -75,6 +75,7 @@ EARNED = 4
 
 KEPT_PRIORITIES = 100
 """Streams that are yet to come, whose priorities are kept where their number has no limit."""
+DEPENDS_ON_ITSELF = "a stream depends on itself (RFC 7540 section 5.3.1)"
 PLAIN_TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 NEW, HEADED, DONE = ExchangePhase.NEW, ExchangePhase.HEADED, ExchangePhase.DONE
@@ -247,8 +248,11 @@ class Inbound(Outbound):
             self._begin_block(stream, payload, bool(flags & END_STREAM))
         elif dependency == stream:
             self._reader.skip(payload)
+            if stream <= self._last and stream not in self.streams:
+                self._check_open(stream, None, "HEADERS")
+                return
             self._last = max(self._last, stream)
-            raise _depends_on_itself()
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, DEPENDS_ON_ITSELF)
         else:
             self._take_block(stream, payload, flags & END_STREAM)
 
@@ -381,13 +385,14 @@ class Inbound(Outbound):
         self._control.spend(self._work())
         if not number_:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        fault: type[ConnectionFault | StreamFault] = StreamFault
-        if number_ > self._last or not number_ & 1:
-            fault = ConnectionFault  # RST_STREAM is not for streams that are idle (section 6.4)
+        if number_ in self._were_reset:
+            return
+        # RST_STREAM is for streams that are open (RFC 9113 sections 5.1 and 6.4).
+        fault = StreamFault if number_ in self.streams else ConnectionFault
         if len(payload) != 5:
             raise fault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has five octets")
         if number(payload) & LARGEST_STREAM == number_:
-            raise fault(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself (RFC 7540 section 5.3.1)")
+            raise fault(ErrorCode.PROTOCOL_ERROR, DEPENDS_ON_ITSELF)
 
     def _on_reset(self, flags: int, number_: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -564,7 +569,9 @@ class Inbound(Outbound):
             self.account(exchange)
             exchange.disconnect()
         if unanswered:
-            stream.send_head(status, PLAIN_TEXT, b"%d\n" % status, False, Framing.WHOLE)
+            # HEAD's answer has no content (RFC 9110 section 9.3.2), and a head that could not be read may be one.
+            bare = exchange is None or exchange.scope.get("method") == "HEAD"
+            stream.send_head(status, PLAIN_TEXT, b"" if bare else b"%d\n" % status, False, Framing.WHOLE)
             if stream.state is ANSWERED:
                 self.reset(stream, ErrorCode.NO_ERROR)
         else:

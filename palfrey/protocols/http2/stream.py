@@ -258,6 +258,8 @@ class Stream(Watched):
         return not self.writable or (self.state is OPEN and exchange is not None and exchange.receiving)
 
     def credit(self, count: int) -> None:
+        # An application may still take what was let go of when nobody asked for it any more.
+        count = min(count, self._ahead)
         self._ahead -= count
         self._owed += count
         if self.state is OPEN or self.state is ANSWERED:
@@ -308,18 +310,20 @@ class Stream(Watched):
 
     def take(self, room: int) -> tuple[bytes, int]:
         """The next frames to write, with at most `room` bytes of content, and how many it is; for a stream that has its
-        turn. It leaves the schedule when it has nothing more to write, or no window for it."""
-        size = min(self._queued, room, self.send_window, FRAME_SIZE)
-        content = self._cut(size) if size > 0 else b""
+        turn. It leaves the schedule when it has nothing more to write, or no window for it: then `left_schedule()` is
+        to be called once the frames are in their place."""
+        # The stream's window may be negative (RFC 9113 section 6.9.2), and an end without content needs none.
+        size = max(0, min(self._queued, room, self.send_window, FRAME_SIZE))
+        content = self._cut(size) if size else b""
         last = self._ending and not self._queued
         flags = END_STREAM if last and self._trailers is None else 0
         frames = b""
-        if size > 0 or flags:
+        if size or flags:
             frames = pack_header(size << 8 | DATA, flags, self.id) + content
         if last:
             if self._trailers is not None:
                 frames += headers_frames(self.id, self.connection.encoder.trailers(self._trailers), True)
-            self._ended()
+            self.scheduled = False
         elif not self._queued or self.send_window <= 0:
             self.scheduled = False
         if not self.writable and self._queued * 2 <= QUEUE_LIMIT:
@@ -328,6 +332,11 @@ class Stream(Watched):
             if self.tunnel is not None:
                 self.tunnel.resume_writing()
         return frames, size
+
+    def left_schedule(self) -> None:
+        """What `take()` gave is on its way. If it was the last of the response, RST_STREAM may have to follow it."""
+        if self._ending and not self._queued:
+            self._ended()
 
     def _cut(self, size: int) -> bytes:
         """So many bytes off the front of the queue; it has them."""
@@ -462,6 +471,12 @@ class Stream(Watched):
         self.connection.release(self)
         if self.tunnel is not None:
             self.tunnel.lost()
+
+    def _let_go(self) -> None:
+        """Content that the application has not taken holds the connection's window no longer."""
+        unread, self._ahead = self._ahead, 0
+        if unread:
+            self.connection.credit(unread)
 
     def lost(self) -> None:
         """It was reset, by either side, or its connection is gone."""

@@ -12,11 +12,13 @@ from tests.support.http2frames import (
     END_HEADERS,
     END_STREAM,
     WITH_PRIORITY,
+    Setting,
     data,
     dependency,
     headers,
     priority,
     reset,
+    settings,
 )
 from tests.support.inprocess import http, looped, read_body, respond
 
@@ -119,3 +121,42 @@ async def test_a_bad_priority_on_a_stream_that_is_closed_ends_the_connection(str
     await client.response(await client.request())
     await client.send(priority(stream, stream))
     await client.connection_error(ErrorCode.PROTOCOL_ERROR)
+
+
+@looped
+async def test_the_end_of_a_response_needs_no_window():
+    """Nor does one that SETTINGS have made negative stand in its way (RFC 9113 section 6.9.2)."""
+    goes_on = asyncio.Event()
+
+    @http
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        await goes_on.wait()
+        await send({"type": "http.response.body"})
+
+    _, client = await connected(app)
+    stream = await client.request()
+    await client.until(lambda: client.answer(stream).body == b"hello", "content")
+    await client.send(settings((Setting.INITIAL_WINDOW_SIZE, 0)))
+    await client.roundtrip()
+    goes_on.set()
+    assert (await client.response(stream)).ended
+    await client.roundtrip()
+
+
+@looped
+async def test_an_early_answer_that_had_to_queue_is_whole_before_the_stream_is_reset():
+    """The client waits for a 100 that does not come; other content stands in the connection's way."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, bytes(100_000) if scope["path"] == "/large" else b"no, thank you")
+
+    _, client = await connected(app, (Setting.INITIAL_WINDOW_SIZE, 1 << 20))
+    first = client.block(client.fields(path="/large"))
+    second = client.block(client.fields("POST", "/", ("expect", "100-continue"), ("content-length", "5")))
+    await client.send_together(headers(1, first), headers(3, second, END_HEADERS))
+    answer = client.answer(3)
+    await client.until(lambda: answer.code is not None, "RST_STREAM")
+    assert (answer.body, answer.ended, answer.code) == (b"no, thank you", True, ErrorCode.NO_ERROR)
