@@ -27,6 +27,7 @@ def storm(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
 
 
+@pytest.mark.xdist_group("storms")
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("seed", ["4", "random"])
 def test_a_storm_loses_nothing(seed: str) -> None:
@@ -36,6 +37,7 @@ def test_a_storm_loses_nothing(seed: str) -> None:
     assert "clean: every request is accounted for" in done.stdout
 
 
+@pytest.mark.xdist_group("faults")
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(fault: str) -> None:

@@ -18,6 +18,8 @@ from tests.support.inprocess import looped
 from tests.support.processes import PATIENCE, Server
 from tests.support.wsclient import connected
 
+pytestmark = pytest.mark.xdist_group("chats")
+
 TARGETS = {
     "starlette": "starlette_chat:app",
     "fastapi": "fastapi_chat:app",

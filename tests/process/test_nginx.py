@@ -19,6 +19,7 @@ import trustme
 from palfrey.config import commandline
 from palfrey.config.settings import ROWS
 from palfrey.config.sources import resolve
+from tests.process.test_no_request_lost import BRISK, wait_for_answers
 from tests.support.loadclient import Options
 from tests.support.loadresult import Behaviour, Outcome
 from tests.support.loadthread import BackgroundLoad
@@ -252,14 +253,15 @@ def test_reloads_behind_nginx_lose_nothing(start: Start, site: Path) -> None:
     # nginx takes a client that has closed its sending side for one that is gone.
     mix = (*[Behaviour.GET] * 3, *[Behaviour.ECHO] * 3, Behaviour.STREAM, Behaviour.PIPELINE, Behaviour.FRESH)
     with nginx(site / "nginx", f"127.0.0.1:{server.port}") as front:
-        with BackgroundLoad(Options(port=front.port, clients=18, keep_alive=2.0, seconds=120, mix=mix)) as load:
+        options = Options(
+            port=front.port, clients=18, keep_alive=1.0, brisk=BRISK, stream_seconds=1.0, seconds=120, mix=mix
+        )
+        with BackgroundLoad(options) as load:
             for generation in range(1, 5):
                 if generation > 1:
                     server.signal(signal.SIGHUP)
                     server.wait_for_ready(2, generation)
-                seen = load.result.generations
-                while str(generation) not in seen or seen[str(generation)].answers < 60:
-                    server.get("/id")
+                wait_for_answers(load, server, generation, 60)
             result = load.stop()
         assert front.errors() == []
     assert result.clean, f"{result}\n{server.output}"

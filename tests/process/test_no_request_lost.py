@@ -16,14 +16,18 @@ import pytest
 from tests.support.loadclient import Options
 from tests.support.loadresult import Outcome, Result
 from tests.support.loadthread import BackgroundLoad
-from tests.support.processes import Server
+from tests.support.processes import PATIENCE, Server
+
+pytestmark = pytest.mark.xdist_group("load")
 
 ROOT = Path(__file__).parents[2]
 HUPS = 20
 ANSWERS = 100
 """Answers of each generation before the next reload."""
-KEEP_ALIVE = 2.0
+KEEP_ALIVE = 1.0
 """Seconds; the clients' think times lie around it."""
+BRISK = 0.8
+"""Share of think times that are next to none, so that hundreds of answers come in a second."""
 
 
 def serving(start: Callable[..., Server], *arguments: str) -> Server:
@@ -38,14 +42,16 @@ def serving(start: Callable[..., Server], *arguments: str) -> Server:
 
 
 def loading(server: Server) -> BackgroundLoad:
-    return BackgroundLoad(Options(port=server.port, keep_alive=KEEP_ALIVE, seconds=150))
+    options = Options(port=server.port, keep_alive=KEEP_ALIVE, brisk=BRISK, stream_seconds=1.0, seconds=150)
+    return BackgroundLoad(options)
 
 
 def wait_for_answers(load: BackgroundLoad, server: Server, generation: int, count: int = ANSWERS) -> None:
     """Until so many requests of the load have been answered by this generation."""
-    seen = load.result.generations
-    while str(generation) not in seen or seen[str(generation)].answers < count:
-        server.get("/id")  # sets the pace, and is a request more that must not be lost
+    seen, name = load.result.generations, str(generation)
+    server.get("/id")  # a request more that must not be lost
+    enough = load.result.wait_for(lambda: name in seen and seen[name].answers >= count, PATIENCE)
+    assert enough, f"{count} answers of generation {name}:\n{load.result}\n{server.output}"
 
 
 def check(result: Result, server: Server, least: int = 1000) -> None:

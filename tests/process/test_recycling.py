@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_no_request_lost import ROOT, check, loading
+from tests.process.test_no_request_lost import KEEP_ALIVE, ROOT, check, loading
 from tests.support.processes import Server
+
+pytestmark = pytest.mark.xdist_group("load")
 
 LEAKS = """
 from tests.support.loadapp import app as inner
@@ -22,7 +24,7 @@ held = []
 
 async def app(scope, receive, send):
     if scope["type"] == "http":
-        held.append(b"x" * 256 * 1024)
+        held.append(b"x" * 512 * 1024)
     await inner(scope, receive, send)
 """
 REPLACED = 6
@@ -31,7 +33,7 @@ REPLACED = 6
 
 def recycling(start: Callable[..., Server], *arguments: str, app: str = "tests.support.loadapp:app") -> Server:
     server = start(
-        *("--workers", "2", "--timeout-keep-alive", "2", "--no-access-log", *arguments),
+        *("--workers", "2", "--timeout-keep-alive", str(KEEP_ALIVE), "--no-access-log", *arguments),
         app=app,
         env={"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
     )
@@ -41,7 +43,7 @@ def recycling(start: Callable[..., Server], *arguments: str, app: str = "tests.s
 
 LIMITS = [
     pytest.param(("--max-requests", "150", "--max-requests-jitter", "50"), r"it has served (\d+)", id="requests"),
-    pytest.param(("--max-lifetime", "3", "--max-lifetime-jitter", "2"), r"it has lived for \d s", id="lifetime"),
+    pytest.param(("--max-lifetime", "1", "--max-lifetime-jitter", "1"), r"it has lived for \d s", id="lifetime"),
     pytest.param(("--max-memory", "80m"), r"it holds \d+ MB of memory \(max_memory: 80 MB\)", id="memory"),
 ]
 

@@ -205,9 +205,11 @@ class TestMeanwhile:
         assert held.wait() == 0
 
     def test_a_second_one_supersedes_it(self, held: Server, site: Path, deploy: Deploy) -> None:
+        before = int(held.get()[0])
         deploy(APP.replace('"one"', '"three"'))
         held.signal(signal.SIGHUP)
         held.wait_for_ready(1, generation=3)
+        held.wait_for_ends([before])
         assert held.get()[3] == "three"
         assert "Generation 2 is fit to serve" not in held.output
 
@@ -304,6 +306,7 @@ def test_a_crash_loop_is_told_once_and_counted(serve: Start) -> None:
 SLOW = "import os, time\nif os.path.exists('slow'): time.sleep(5)\nfrom tests.support.loadapp import app\n"
 
 
+@pytest.mark.xdist_group("load")
 @pytest.mark.timeout(240)
 def test_an_import_of_five_seconds_with_one_worker_keeps_nobody_waiting(start: Start, site: Path) -> None:
     (site / "slow_app.py").write_text(SLOW)

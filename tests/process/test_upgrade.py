@@ -26,6 +26,7 @@ from tests.support.servicemanager import ServiceManager
 ROOT = Path(__file__).parents[2]
 QUICK = ("--timeout-keep-alive", "1")
 MANUAL = (*QUICK, "--upgrade", "manual")
+UNDER_LOAD = pytest.mark.xdist_group("load")
 
 
 def begin_upgrade(server: Server) -> int:
@@ -51,6 +52,7 @@ def wait_until_gone(pid: int) -> None:
 # Without losing a request
 
 
+@UNDER_LOAD
 @pytest.mark.timeout(240)
 def test_upgrades_in_a_row_under_load_lose_nothing(start: Callable[..., Server]) -> None:
     server = serving(start)
@@ -65,6 +67,7 @@ def test_upgrades_in_a_row_under_load_lose_nothing(start: Callable[..., Server])
     assert "Cut short" not in server.output
 
 
+@UNDER_LOAD
 @pytest.mark.timeout(240)
 def test_a_service_that_is_taken_back_under_load_loses_nothing(start: Callable[..., Server]) -> None:
     """The successor is killed once it has taken over, while the old workers still drain."""
@@ -82,6 +85,7 @@ def test_a_service_that_is_taken_back_under_load_loses_nothing(start: Callable[.
     assert "Cut short" not in server.output
 
 
+@UNDER_LOAD
 @pytest.mark.timeout(240)
 def test_killed_arbiters_under_load_lose_nothing_either(start: Callable[..., Server]) -> None:
     """Of two that serve, whichever is killed: its workers finish what they have begun, the other one serves on."""
@@ -228,6 +232,7 @@ def switch(link: Path, to: str) -> None:
     other.rename(link)
 
 
+@pytest.mark.xdist_group("releases")
 @pytest.mark.parametrize("how", ["module", "script", "script in PATH", "relative script", "module in PATH"])
 def test_a_switched_symlink_brings_another_version(current: Path, how: str) -> None:
     command, path = {
@@ -327,7 +332,7 @@ def _open_files(pid: int) -> list[str]:
 def test_under_systemd(site: Path, manner: str) -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        systemd = stack.enter_context(ServiceManager(site, watchdog=20.0, sockets=[("web", listener)]))
+        systemd = stack.enter_context(ServiceManager(site, watchdog=2.0, sockets=[("web", listener)]))
         server = stack.enter_context(
             Server(
                 *("main:app", "--bind", "systemd:web", "--upgrade", manner, *QUICK),

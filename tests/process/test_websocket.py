@@ -10,7 +10,7 @@ import re
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,31 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["plain", "tls"])
+TRANSPORTS = [
+    pytest.param(False, id="plain", marks=pytest.mark.xdist_group("websockets")),
+    pytest.param(True, id="tls", marks=pytest.mark.xdist_group("secure websockets")),
+]
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def secure(request: pytest.FixtureRequest) -> ssl.SSLContext | None:
-    return trusting() if request.param == "tls" else None
+    return trusting() if request.param else None
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, secure: ssl.SSLContext | None) -> Iterator[Server]:
+    """One server for all tests that only talk to it."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "main.py").write_text(APP)
+    with Server("main:app", "--port", "0", *(put(site, OLD) if secure else ()), cwd=site) as server:
+        server.wait_for_ready(1)
+        yield server
 
 
 @pytest.fixture
-def server(serve: Start, site: Path, secure: ssl.SSLContext | None) -> Server:
-    return serve(*(put(site, OLD) if secure else ()), workers=1)
+def server(shared: Server) -> Server:
+    shared.mark()
+    return shared
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ the outcomes; `unaccounted` says by how much it does not.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -112,6 +113,13 @@ class Result:
     """The idle-close races: when, and how close it was."""
     ledger: dict[str, Outcome] = field(default_factory=dict)
     """What became of each request, by its id."""
+    answered: threading.Condition = field(default_factory=threading.Condition)
+    """Notified of each answer."""
+
+    def wait_for(self, seen: Callable[[], bool], seconds: float) -> bool:
+        """Waits, in another thread than the run's, until the answers are such; False when they were not by then."""
+        with self.answered:
+            return self.answered.wait_for(seen, seconds)
 
     def count(self, outcome: Outcome, behaviour: Behaviour | None = None) -> int:
         """How many requests (of one behaviour) ended so."""
@@ -150,6 +158,8 @@ class Result:
             seen.answers += 1
             seen.last = now
         self.latencies.setdefault(behaviour, []).append(seconds)
+        with self.answered:
+            self.answered.notify_all()
 
     def latency(self, percent: float, *behaviours: Behaviour) -> float:
         """A percentile in seconds (100: the maximum), of these behaviours, or of all that do not take their time."""

@@ -83,7 +83,7 @@ class TestAtoms:
             ("M", "1234"),
             ("D", "1234567"),
             ("L", "1.234567"),
-            ("p", f"<{os.getpid()}>"),
+            pytest.param("p", f"<{os.getpid()}>", id="p"),
             ("{Host}i", "example.org"),
             ("{x-none}i", "-"),
             ("{content-type}o", "text/plain"),
