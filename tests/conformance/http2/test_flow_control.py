@@ -183,6 +183,28 @@ async def test_nothing_leaks_from_the_connections_window():
     assert 65535 + given(client, 0) - sent >= 100_000
 
 
+@looped
+async def test_what_nobody_wants_any_more_is_taken_and_then_refused():
+    """The answer is out, and the upload goes on: a megabyte of it is dropped, and then the client is told to stop."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, b"enough", 413)
+
+    _, client = await connected(app, **SMALL)
+    stream = await client.request("POST", ends=False)
+    assert (await client.response(stream)).status == 413
+    sent = 0
+    while client.answer(stream).code is None:
+        while given(client, stream) + 65535 - sent < 16384 or given(client, 0) + 65535 - sent < 16384:
+            await client.expect(Kind.WINDOW_UPDATE)
+        await client.send(data(stream, FRAME))
+        sent += len(FRAME)
+        await client.roundtrip()
+    assert client.answer(stream).code == ErrorCode.NO_ERROR
+    assert 1_000_000 < sent < 1_200_000
+
+
 # The server sends ---------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +258,22 @@ async def test_the_connections_window_holds_all_streams_but_not_their_heads():
     await client.send(window_update(0, 1 << 20), window_update(first, 1 << 20), window_update(second, 1 << 20))
     assert len((await client.response(first)).body) == len((await client.response(second)).body) == 400_000
     assert (await client.response(third)).body == b"well"
+
+
+@looped
+async def test_a_small_response_that_is_larger_than_what_is_left_of_the_connections_window():
+    @http
+    async def app(scope, receive, send):
+        await respond(send, bytes(65_000 if scope["path"] == "/large" else 1000))
+
+    _, client = await connected(app, (Setting.INITIAL_WINDOW_SIZE, 1 << 20))
+    client.generous = False
+    await client.response(await client.request("GET", "/large"))
+    stream = await client.request()
+    await client.until(lambda: client.ledger.window == 0, "what is left")
+    assert len(client.answer(stream).body) == 535
+    await client.send(window_update(0, 1000))
+    assert len((await client.response(stream)).body) == 1000
 
 
 @looped

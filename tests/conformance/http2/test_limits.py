@@ -360,3 +360,54 @@ async def test_a_connection_window_that_stays_shut():
         await client.until(lambda: client.ledger.window == 0, "all of the window")
         assert 5 <= await sweeps_until(link, lambda: link.over) <= 7
     assert not client.answer(stream).ended
+
+
+@looped
+async def test_a_trickle_is_not_a_standstill_but_adds_up_to_one():
+    """`min_data_rate` bytes win a second, fewer of them less."""
+    link, client = await connected(echo, timeout_request_body=5, min_data_rate=100)
+    stream = await client.request("POST", ends=False)
+    for _ in range(60):
+        await client.send(data(stream, bytes(100)))
+        await link.settle()
+        link.pass_time(1)
+    assert client.answer(stream).status == 0
+    count = 0
+    while b"408" not in link.transport.data:
+        await client.send(data(stream, bytes(50)))
+        await link.settle()
+        link.pass_time(1)
+        count += 1
+    assert 8 <= count <= 14
+    assert (await client.head(stream)).status == 408
+
+
+@looped
+async def test_an_application_that_takes_its_time_is_waited_for():
+    go_on = asyncio.Event()
+
+    @http
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send, b"late")
+
+    link, client = await connected(app)
+    get, post = await client.request(), await client.request("POST", body=b"begun", ends=False)
+    for _ in range(1000):
+        link.pass_time(1)
+    await client.roundtrip()
+    go_on.set()
+    assert (await client.response(get)).body == b"late"
+    assert (await client.response(post)).body == b"late"
+
+
+@looped
+async def test_a_request_that_never_ends_is_let_go_of_after_its_answer():
+    link, client = await connected(hello, timeout_linger=4, timeout_keep_alive=60)
+    stream = await client.request("POST", ends=False)
+    await client.response(stream)
+    frames = len(link.transport.writes)
+    assert 4 <= await sweeps_until(link, lambda: len(link.transport.writes) > frames) <= 6
+    await client.until(lambda: client.answer(stream).code is not None, "RST_STREAM")
+    assert client.answer(stream).code == ErrorCode.NO_ERROR
+    assert await status(client) == 200

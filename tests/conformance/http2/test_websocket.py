@@ -10,7 +10,18 @@ from palfrey.protocols.http2.codes import ErrorCode
 from tests.support import frames as ws
 from tests.support.http2 import Client
 from tests.support.http2driven import MemoryLink, connected
-from tests.support.http2frames import END_HEADERS, END_STREAM, Field, Kind, Setting, data, headers, reset, window_update
+from tests.support.http2frames import (
+    END_HEADERS,
+    END_STREAM,
+    Field,
+    Frame,
+    Kind,
+    Setting,
+    data,
+    headers,
+    reset,
+    window_update,
+)
 from tests.support.inprocess import http, logged, looped, respond
 
 
@@ -296,6 +307,24 @@ async def test_an_application_that_stops_reading_stops_its_client_and_no_other()
 
 
 @looped
+async def test_the_window_opens_as_messages_are_taken():
+    _, _, socket = await opened(http2_initial_window_size=65535)
+    client, stream = socket.client, socket.stream
+    message = ws.frame(ws.BINARY, bytes(10_000))
+    sent = 0
+    for _ in range(50):
+        while 65535 + sum(each.number for each in client.frames if given_to(each, stream)) - sent < len(message):
+            await client.expect(Kind.WINDOW_UPDATE, stream)
+        await socket.send(message)
+        sent += len(message)
+        assert await socket.frame() == ws.Frame(ws.BINARY, bytes(10_000))
+
+
+def given_to(frame: Frame, stream: int) -> bool:
+    return frame.kind == Kind.WINDOW_UPDATE and frame.stream == stream
+
+
+@looped
 async def test_a_client_that_stops_reading_stops_the_application_and_no_other():
     sent = 0
 
@@ -337,3 +366,13 @@ async def test_draining_closes_it():
     await socket.send(ws.close(1001))
     await socket.client.send(data(socket.stream, b"", END_STREAM))
     await socket.client.wait_for_end()
+
+
+@looped
+async def test_an_idle_one_is_left_alone():
+    _, link, socket = await opened(ws_ping_interval=0)
+    for _ in range(1000):
+        link.pass_time(1)
+    await socket.client.roundtrip()
+    await socket.send(ws.text("hello"))
+    assert await socket.frame() == ws.Frame(ws.TEXT, b"hello")
