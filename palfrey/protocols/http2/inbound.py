@@ -285,6 +285,7 @@ class Inbound(Outbound):
         if number > self._promised:
             # RFC 9113 section 6.8: what comes behind GOAWAY is ignored, but the table has to stay in step.
             self._reader.skip(block)
+            self._control.spend(self._work())
             return
         limit = self.limits.max_concurrent_streams
         if limit and len(self.streams) + self._orphans >= limit:
@@ -334,6 +335,7 @@ class Inbound(Outbound):
         stream = self.streams.get(number)
         if stream is None or (stream.state is not OPEN and stream.state is not ANSWERED):
             self._reader.skip(block)
+            self._control.spend(self._work())
             self._check_open(number, stream, "HEADERS")
         elif not ends or stream.tunnel is not None:
             self._reader.skip(block)
@@ -404,6 +406,7 @@ class Inbound(Outbound):
             self._control.spend(self._work())
             return
         self._spend_reset(stream)
+        self._leave_behind(stream)
         stream.lost()
         self.release(stream)
 
@@ -540,13 +543,16 @@ class Inbound(Outbound):
             self.reset(stream, fault.code)
 
     def _spend_reset(self, stream: Stream) -> None:
-        """A stream is given up before it is answered, by the client's doing; the work may go on for a while."""
-        exchange = stream.exchange
-        if exchange is None or exchange.phase is DONE:
+        """A stream is given up before it is answered, by the client's doing."""
+        if stream.working is None:
             self._control.spend(self._work())
-            return
-        self._resets.spend(self.answered >> 1)
-        task = exchange.task
+        else:
+            self._resets.spend(self.answered >> 1)
+
+    def _leave_behind(self, stream: Stream) -> None:
+        """It is given up, but its application may work on for a while: that counts as a stream until it ends."""
+        exchange = stream.working
+        task = exchange.task if exchange is not None else None
         if task is not None and not task.done():
             self._orphans += 1
             task.add_done_callback(self._end_orphan)
@@ -557,10 +563,13 @@ class Inbound(Outbound):
     def refuse(self, stream: Stream, error: ProtocolError) -> None:
         """A request that is not served, but answered."""
         log.warning("Refused a request from %s: %s", self.name(), error)
+        if stream.exchange is not None and stream.exchange.task is not None:
+            self._spend_reset(stream)
         self.dismiss(stream, error.status)
 
     def dismiss(self, stream: Stream, status: int) -> None:
         """The client is at fault: its request ends here, with this status if nothing has been said yet."""
+        self._leave_behind(stream)
         exchange, stream.exchange = stream.exchange, None
         unanswered = exchange is None or exchange.phase is NEW or exchange.phase is HEADED
         if exchange is not None and exchange.phase is not DONE:
@@ -579,6 +588,7 @@ class Inbound(Outbound):
 
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         self._remember_reset(stream.id)
+        self._leave_behind(stream)
         super().reset(stream, code)
 
     def _remember_reset(self, number: int) -> None:

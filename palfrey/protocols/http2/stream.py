@@ -77,6 +77,9 @@ NEW, HEADED, DONE = ExchangePhase.NEW, ExchangePhase.HEADED, ExchangePhase.DONE
 class Tunnel(Protocol):
     """Who speaks another protocol over a stream (RFC 8441)."""
 
+    exchange: Exchange | None
+    """That it began with, once it has begun."""
+
     @property
     def closing(self) -> bool:
         """Whether nothing is expected of the client any more but its end of the stream."""
@@ -168,6 +171,14 @@ class Stream(Watched):
     @property
     def closed(self) -> bool:
         return self.state is CLOSED
+
+    @property
+    def working(self) -> Exchange | None:
+        """Whose application works for this stream's client, who would not get all of it now."""
+        if self.tunnel is not None and self.exchange is None:
+            return self.tunnel.exchange
+        exchange = self.exchange
+        return None if exchange is None or exchange.phase is DONE or self.state is ANSWERED else exchange
 
     @property
     def queued(self) -> int:

@@ -19,6 +19,7 @@ from palfrey.protocols.websocket.engine import Engine
 from palfrey.protocols.websocket.handshake import Handshake, HandshakeRefused, read_handshake
 
 if TYPE_CHECKING:
+    from palfrey.asgi.exchange import Exchange
     from palfrey.asgi.websocket import Channel
     from palfrey.protocols.http2.stream import Stream
     from palfrey.types import ASGIApp, Headers, Scope
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 class StreamPipe:
     """The engine's Pipe, and the stream's Tunnel."""
 
-    __slots__ = ("_closing", "_engine", "_held", "_reading", "_stream")
+    __slots__ = ("_closing", "_engine", "_held", "_reading", "_stream", "exchange")
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self.exchange: Exchange | None = None
         self._engine: Engine | None = None
         self._held: list[bytes] = []
         """What the engine does not want yet. The stream's window bounds it."""
@@ -70,9 +72,9 @@ class StreamPipe:
 
     # ---------------------------------------------------------------- the Pipe
 
-    def begin(self, engine: Engine) -> None:
+    def begin(self, engine: Engine, exchange: Exchange) -> None:
         """The request is answered: from here on the stream is the engine's."""
-        self._engine = engine
+        self._engine, self.exchange = engine, exchange
         # Behind this call, since the application is not told yet that the WebSocket is open.
         self._stream.service.loop.call_soon(engine.begin, b"", False)
 
@@ -131,7 +133,7 @@ class Http2Opening:
         engine = Engine(service, self._pipe, websocket, exchange, terms)
         if not stream.writable:
             engine.pause_writing()
-        self._pipe.begin(engine)
+        self._pipe.begin(engine, exchange)
         return engine
 
 
