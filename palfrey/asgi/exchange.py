@@ -135,7 +135,7 @@ class Exchange(Request):
         self.body_bytes = 0
         self.task: asyncio.Task[None] | None = None
         self.expects_continue = expects_continue
-        self._content = b""
+        self._content: bytes | bytearray = b""
         self._content_eof = complete
         self._trailers_due = False
         self._trailers: list[Header] | None = None
@@ -145,7 +145,13 @@ class Exchange(Request):
 
     def feed(self, data: bytes) -> None:
         """Content of the request, decoded. The caller has checked it against the limits."""
-        self._content = self._content + data if self._content else data
+        content = self._content
+        if not content:
+            self._content = data
+        elif type(content) is bytearray:
+            content += data
+        else:
+            self._content = bytearray(content) + data  # not to be copied for each of many small pieces
         self._wake()
 
     def feed_eof(self) -> None:
@@ -212,7 +218,8 @@ class Exchange(Request):
                 self._content = b""
                 if self.phase is not DONE:  # after it the stream may carry another exchange, whose count this is not
                     self._stream.credit(len(content))
-                return {"type": "http.request", "body": content, "more_body": not self._consume_eof()}
+                body = content if type(content) is bytes else bytes(content)
+                return {"type": "http.request", "body": body, "more_body": not self._consume_eof()}
             if self._content_eof and self._consume_eof():
                 return {"type": "http.request", "body": b"", "more_body": False}
             if self.phase is DONE or self.peer is not THERE:

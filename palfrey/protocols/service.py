@@ -192,9 +192,9 @@ class Service:
             "http.response.zerocopysend": {},
         }
 
-    def application(self) -> ASGIApp:
-        """The application for the next request, or the one that says 503 when too many are in flight."""
-        if self.limit_concurrency and len(self.running) >= self.limit_concurrency:
+    def application(self, due: int = 0) -> ASGIApp:
+        """The application for the next request, or what says 503 when too many are in flight, or `due` to be."""
+        if self.limit_concurrency and len(self.running) + due >= self.limit_concurrency:
             return service_unavailable
         return self.app
 

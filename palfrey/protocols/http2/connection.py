@@ -182,7 +182,7 @@ class Http2Connection(Inbound):
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.lost()
-        self.emit(goaway_frame(self._last, fault.code, fault.reason))
+        self.emit(goaway_frame(min(self._last, self._promised), fault.code, fault.reason))
         self.phase = LEAVING
         self.service.loop.call_soon(self._finish)
 

@@ -55,7 +55,7 @@ from palfrey.protocols.http2.frames import (
     unpadded,
 )
 from palfrey.protocols.http2.outbound import Outbound
-from palfrey.protocols.http2.priority import parse_priority
+from palfrey.protocols.http2.priority import Priority, parse_priority
 from palfrey.protocols.http2.request import HeadReader
 from palfrey.protocols.http2.stream import ANSWERED, OPEN, Stream
 from palfrey.protocols.http2.websocket import websocket_app
@@ -74,7 +74,7 @@ EARNED = 4
 """What a request, and a frame with content, earn for `calm.py`: a client may say so much about each."""
 
 KEPT_PRIORITIES = 100
-"""Streams that are yet to come, whose priorities are kept where their number has no limit."""
+"""Streams that are yet to come, whose priorities are kept."""
 DEPENDS_ON_ITSELF = "a stream depends on itself (RFC 7540 section 5.3.1)"
 PLAIN_TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 
@@ -135,7 +135,7 @@ class Inbound(Outbound):
         self._were_reset: dict[int, None] = {}
         self._orphans = 0
         """Applications that run on for streams that their client has given up."""
-        self._priorities: dict[int, bytes] = {}
+        self._priorities: dict[int, Priority] = {}
         """Of streams that are yet to come."""
         self._worked = 0
         self._control = Budget(service, limits.max_control_frames, "frames that ask for nothing")
@@ -316,7 +316,7 @@ class Inbound(Outbound):
         if self._priorities:
             self._recall_priority(stream)
         scope = head.scope(self, service)
-        app: ASGIApp = service.application() if service.limit_concurrency else service.app
+        app: ASGIApp = service.application(len(self._begun)) if service.limit_concurrency else service.app
         if head.protocol:
             app = websocket_app(stream, app, scope)
         exchange = Exchange(stream, app, scope, head.expects_continue and not ends, monotonic(), bool(ends))
@@ -419,11 +419,14 @@ class Inbound(Outbound):
             self._control.spend(self._work())
             return
         self._control.spend(self._work())
+        window = self.initial_send_window
         for name, value in read_settings(payload):
             if name == HEADER_TABLE_SIZE:
                 self.encoder.resize(value)
             elif name == INITIAL_WINDOW_SIZE:
-                self._resize_windows(value)
+                window = value
+        if window != self.initial_send_window:  # once: a frame has room for thousands, and each costs all streams
+            self._resize_windows(window)
         self.emit(SETTINGS_ACK)
 
     def _on_first_settings(self, flags: int, stream: int, payload: bytes) -> None:
@@ -498,14 +501,14 @@ class Inbound(Outbound):
         stream = self.streams.get(about)
         if stream is not None:
             stream.prioritize(*parse_priority(payload[4:]))
-        elif about > self._last and len(self._priorities) < (self.limits.max_concurrent_streams or KEPT_PRIORITIES):
-            self._priorities[about] = payload[4:]
+        elif about > self._last and (about in self._priorities or len(self._priorities) < KEPT_PRIORITIES):
+            self._priorities[about] = parse_priority(payload[4:])
 
     def _recall_priority(self, stream: Stream) -> None:
         """What was said of a stream before it came, in which others were passed over for good."""
-        value = self._priorities.pop(stream.id, None)
-        if value is not None:
-            stream.urgency, stream.incremental = parse_priority(value)
+        priority = self._priorities.pop(stream.id, None)
+        if priority is not None:
+            stream.urgency, stream.incremental = priority
         for passed in [each for each in self._priorities if each < stream.id]:
             del self._priorities[passed]
 
