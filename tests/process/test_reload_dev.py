@@ -24,9 +24,13 @@ KEEP = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 BROKEN = "def app(:\n"
 
 
-@pytest.fixture(params=["watchfiles", "poll"])
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+with_each_engine = pytest.mark.parametrize("engine", ["watchfiles", "poll"])
+"""For what lies with the watcher; behind its report both are the same."""
+
+
+@pytest.fixture
+def engine() -> str:
+    return "auto"
 
 
 @pytest.fixture
@@ -56,6 +60,7 @@ def release_of(answer: bytes) -> str:
     return answer.split()[-1].decode()
 
 
+@with_each_engine
 class TestChanges:
     def test_what_is_saved_is_served(self, develop: Develop, site: Path) -> None:
         server = develop()
@@ -240,6 +245,7 @@ class TestBrokenCode:
         assert server.output.count("SyntaxError") == 2, "the reason, and the traceback"
         assert "palfrey/" not in server.output
 
+    @with_each_engine
     def test_a_first_start_waits_for_the_file_to_change(self, start: Start, site: Path, engine: str) -> None:
         (site / "main.py").write_text("import nothing_like_this\n")
         server = start("--reload", "--reload-engine", engine)
@@ -315,11 +321,13 @@ class TestTheEnd:
         server.wait_for("is not waited for: killed")
         assert server.wait() == 0
 
+    @with_each_engine
     def test_the_watcher_ends_with_the_arbiter(self, develop: Develop) -> None:
         server = develop()
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
 
+    @with_each_engine
     def test_a_watcher_that_dies_is_started_again(self, develop: Develop, site: Path) -> None:
         server = develop()
         (watcher,) = [
@@ -398,6 +406,7 @@ class TestTerminal:
 
 
 class TestFromPython:
+    @with_each_engine
     def test_an_import_string_has_its_neighbours_reloaded_too(self, start: Start, site: Path, engine: str) -> None:
         (site / "helper.py").write_text("WORD = 'one'\n")
         (site / "main.py").write_text(
