@@ -574,7 +574,8 @@ class Inbound(Outbound):
         """The client is at fault: its request ends here, with this status if nothing has been said yet."""
         self._leave_behind(stream)
         exchange, stream.exchange = stream.exchange, None
-        unanswered = exchange is None or exchange.phase is NEW or exchange.phase is HEADED
+        # One that was refused before has no exchange any more, but may have an answer that waits for its window.
+        unanswered = not stream.answering if exchange is None else exchange.phase in {NEW, HEADED}
         if exchange is not None and exchange.phase is not DONE:
             if unanswered:
                 exchange.status = status

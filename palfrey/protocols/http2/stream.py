@@ -22,6 +22,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from palfrey.asgi.exchange import Peer
 from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.asgi.messages import shrunk
 from palfrey.asgi.stream import ClientDisconnected, Framing
@@ -72,6 +73,7 @@ class State(Enum):
 
 OPEN, ASKED, ANSWERED, CLOSED = State.OPEN, State.ASKED, State.ANSWERED, State.CLOSED
 NEW, HEADED, DONE = ExchangePhase.NEW, ExchangePhase.HEADED, ExchangePhase.DONE
+GONE = Peer.GONE
 
 
 class Tunnel(Protocol):
@@ -173,6 +175,11 @@ class Stream(Watched):
         return self.state is CLOSED
 
     @property
+    def answering(self) -> bool:
+        """Whether all of a response is there, written or not."""
+        return self._ending or self.state is ANSWERED
+
+    @property
     def working(self) -> Exchange | None:
         """Whose application works for this stream's client, who would not get all of it now."""
         if self.tunnel is not None and self.exchange is None:
@@ -236,7 +243,7 @@ class Stream(Watched):
         self._enqueue(body, more)
 
     async def send_file(self, fd: int, offset: int, count: int, more: bool) -> None:
-        loop = self.connection.service.loop
+        loop, exchange = self.connection.service.loop, self.exchange
         while count:
             self.check_open()
             piece = await loop.run_in_executor(None, os.pread, fd, min(count, FILE_PIECE), offset)
@@ -250,6 +257,8 @@ class Stream(Watched):
                 self.exchange.file_sent(len(piece))
             if not self.writable:
                 await self.drain()
+        if exchange is not None and exchange.peer is GONE:
+            raise ClientDisconnected("the client is gone")  # since the last piece had its place in the queue
 
     def check_open(self) -> None:
         """Raises ClientDisconnected when nothing can be sent any more."""

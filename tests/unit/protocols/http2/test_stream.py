@@ -1,0 +1,375 @@
+"""Streams: what is written in which order, what is counted, and how each of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import weakref
+
+import pytest
+
+from palfrey.protocols.http2.codes import ErrorCode
+from palfrey.protocols.http2.stream import QUEUE_LIMIT, UNREAD_LIMIT, State
+from tests.support.http2driven import connected
+from tests.support.http2frames import (
+    END_HEADERS,
+    END_STREAM,
+    MAX_WINDOW,
+    PADDED,
+    Kind,
+    Setting,
+    data,
+    headers,
+    reset,
+    settings,
+    window_update,
+)
+from tests.support.inprocess import echo, http, logged, looped, read_body, respond
+
+START = {"type": "http.response.start", "status": 200}
+SHUT = (Setting.INITIAL_WINDOW_SIZE, 0)
+
+
+class Lines:
+    """An access log that counts."""
+
+    enabled = True
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+
+    def log(self, facts, ended) -> None:
+        self.statuses.append(facts.status)
+
+    def log_websocket(self, facts, ended) -> None:
+        raise AssertionError
+
+
+# One line in the log for each request -------------------------------------------------------------------------------
+
+
+@looped
+async def test_a_file_whose_client_leaves_at_its_last_piece_is_logged_once(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(200_000))
+
+    @http
+    async def app(scope, receive, send):
+        await send(START)
+        await send({"type": "http.response.pathsend", "path": os.fspath(path)})
+
+    lines = Lines()
+    link, client = await connected(app, SHUT, access=lines)
+    stream = await client.request()
+    inner = link.connection.streams[stream]
+    await client.send(window_update(0, 1 << 20), window_update(stream, 100_000))
+    while not inner._ending:  # a thread reads the file  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert inner.queued > QUEUE_LIMIT, "the last piece is there, and waits for a window"
+    with logged():
+        await client.send(reset(stream))
+        await link.idle()
+    assert lines.statuses == [200]
+
+
+@pytest.mark.parametrize(
+    "way", ["answered", "reset before", "reset behind the start", "failed", "413", "408", "lost", "never written"]
+)
+@looped
+async def test_each_request_is_logged_once(way: str):
+    go_on = asyncio.Event()
+
+    @http
+    async def app(scope, receive, send):
+        if way == "413" or way == "408":
+            await read_body(receive)
+        if way == "reset behind the start":
+            await send(START)
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        if way != "answered" and way != "never written":
+            await go_on.wait()
+        if way == "failed":
+            raise RuntimeError("on purpose")
+        await respond(send, b"x" * 100)
+
+    lines = Lines()
+    pairs = [SHUT] if way == "never written" else []
+    link, client = await connected(app, *pairs, access=lines, limit_request_body=10, timeout_request_body=2)
+    with logged():
+        stream = await client.request("POST", ends=False)
+        await link.settle()
+        if way == "413":
+            await client.send(data(stream, bytes(11)))
+        elif way == "408":
+            for _ in range(5):
+                link.pass_time(1)
+        elif way == "lost":
+            link.transport.close()
+        elif way != "answered" and way != "failed":
+            await client.send(reset(stream))
+        go_on.set()
+        await link.idle()
+        link.close()
+        await link.settle()
+    assert len(lines.statuses) == 1, lines.statuses
+
+
+# Order --------------------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_trailers_behind_a_refusal_that_waits_for_its_window():
+    """Nothing more can be said then: no second head."""
+    link, client = await connected(echo, SHUT, limit_request_body=10, limit_request_head=500)
+    with logged():
+        stream = await client.request("POST", ends=False)
+        await client.send(data(stream, bytes(11)))
+        assert (await client.head(stream)).status == 413
+        await client.send(headers(stream, client.block([("x-trailer", "x" * 600)])))
+        await client.roundtrip()
+    assert stream not in link.connection.streams
+    await link.idle()
+
+
+@pytest.mark.parametrize("size", [0, 10, 20_000])
+@looped
+async def test_a_refused_expectation_is_answered_whole_and_then_reset(size: int):
+    @http
+    async def app(scope, receive, send):
+        await send({**START, "status": 401})
+        await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
+        await send({"type": "http.response.body"})
+
+    link, client = await connected(app)
+    stream = await client.request("POST", "/", ("expect", "100-continue"), ("content-length", "5"), ends=False)
+    answer = client.answer(stream)
+    await client.until(lambda: answer.code is not None, "RST_STREAM")
+    assert (answer.status, len(answer.body), answer.ended, answer.code) == (401, size, True, ErrorCode.NO_ERROR)
+    assert link.connection.streams == {}
+
+
+# Windows ------------------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_a_negative_window_is_made_up_for_first():
+    @http
+    async def app(scope, receive, send):
+        await send(START)
+        await send({"type": "http.response.body", "body": bytes(60_000), "more_body": True})
+        await event.wait()
+        await send({"type": "http.response.body", "body": bytes(60_000)})
+
+    event = asyncio.Event()
+    link, client = await connected(app)
+    client.generous = False
+    stream = await client.request()
+    answer = client.answer(stream)
+    await client.until(lambda: len(answer.body) == 60_000, "the first part")
+    await client.send(settings((Setting.INITIAL_WINDOW_SIZE, 0)))
+    await client.until(lambda: client.ledger.settings_acknowledged, "the ACK")
+    assert link.connection.streams[stream].send_window == -60_000
+    event.set()
+    await client.send(window_update(0, 1 << 20), window_update(stream, 60_000))
+    await client.roundtrip()
+    assert len(answer.body) == 60_000
+    await client.send(window_update(stream, 1))
+    await client.until(lambda: len(answer.body) == 60_001, "one byte more")
+    await client.send(window_update(stream, 59_999))
+    assert len((await client.response(stream)).body) == 120_000
+
+
+@looped
+async def test_an_increment_that_overflows_ends_the_stream_only():
+    _, client = await connected(echo)
+    stream = await client.request("POST", ends=False)
+    with logged():
+        await client.send(window_update(stream, MAX_WINDOW))
+        await client.stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR)
+    assert (await client.response(await client.request("GET", "/a"))).body == b"/a"
+
+
+@looped
+async def test_an_application_waits_beyond_the_queues_limit_and_not_before():
+    sent = []
+
+    @http
+    async def app(scope, receive, send):
+        await send(START)
+        for _ in range(10):
+            await send({"type": "http.response.body", "body": bytes(10_000), "more_body": True})
+            sent.append(10_000)
+        await send({"type": "http.response.body"})
+
+    link, client = await connected(app, SHUT)
+    stream = await client.request()
+    await link.settle(50)
+    assert sum(sent) <= QUEUE_LIMIT < sum(sent) + 10_000
+    await client.send(window_update(0, 1 << 20), window_update(stream, 1 << 20))
+    assert len((await client.response(stream)).body) == 100_000
+
+
+# Content that nobody wants ------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_content_behind_the_answer_is_dropped_within_bounds():
+    @http
+    async def app(scope, receive, send):
+        await respond(send, b"no")
+
+    link, client = await connected(app)
+    stream = await client.request("POST", ends=False)
+    await client.head(stream)
+    inner = link.connection.streams[stream]
+    sent = 0
+    while inner.state is State.ANSWERED:
+        await client.send(data(stream, bytes(16384)))
+        sent += 16384
+        await link.settle(2)
+    assert sent <= UNREAD_LIMIT + 16384
+    await client.until(lambda: client.answer(stream).code is not None, "RST_STREAM")
+    assert client.answer(stream).code == ErrorCode.NO_ERROR
+    assert link.connection._ahead == 0
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["taken", "reset", "answered unread", "answered unread before the end", "failed", "limit", "padding", "trailers"],
+)
+@looped
+async def test_what_was_held_is_let_go_of_whatever_the_end(end: str):
+    """Neither more nor less than it was: the connection's window depends on it."""
+    go_on = asyncio.Event()
+
+    @http
+    async def app(scope, receive, send):
+        if end == "taken" or end == "padding":
+            await respond(send, await read_body(receive))
+            return
+        await go_on.wait()
+        if end == "failed":
+            raise RuntimeError("on purpose")
+        if end == "reset" or end == "limit":
+            try:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            finally:
+                return  # noqa: B012
+        await respond(send, b"no")
+
+    link, client = await connected(app, limit_request_body=50_000)
+    with logged():
+        stream = await client.request("POST", ends=False)
+        await client.send(data(stream, bytes(10_000)), data(stream, b"\x7f" + bytes(10_127), PADDED))
+        await link.settle()
+        if end == "reset":
+            await client.send(reset(stream))
+        elif end == "limit":
+            await client.send(*[data(stream, bytes(16384))] * 3)
+        elif end == "trailers":
+            await client.send(headers(stream, client.block([("x-trailer", "1")])))
+        elif end != "answered unread before the end" and end != "failed":
+            await client.send(data(stream, b"", END_STREAM))
+        go_on.set()
+        await link.idle()
+        if end == "answered unread before the end" or end == "failed":
+            await client.send(data(stream, bytes(10), END_STREAM))
+            await link.settle()
+    assert link.connection.streams == {}
+    assert link.connection._ahead == 0
+    assert link.connection.receive_window + link.connection._owed == 1 << 20
+
+
+@looped
+async def test_the_client_of_a_stream_gets_back_what_its_application_takes_while_its_answer_waits():
+    """An echo of more than both windows, whose client reads as it goes."""
+    _, client = await connected(
+        echo_in_pieces, (Setting.INITIAL_WINDOW_SIZE, 1 << 16), http2_initial_window_size=20_000
+    )
+    stream = await client.request("POST", ends=False)
+    for _ in range(40):
+        await client.send(data(stream, bytes(5_000)))
+        await client.roundtrip()
+    await client.send(data(stream, b"", END_STREAM))
+    assert len((await client.response(stream)).body) == 200_000
+
+
+@http
+async def echo_in_pieces(scope, receive, send):
+    await send(START)
+    more = True
+    while more:
+        message = await receive()
+        more = message["more_body"]
+        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
+
+# The end ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["answered", "reset", "streamed"])
+@looped
+async def test_nothing_holds_a_closed_stream(way: str):
+    """Its memory goes at once, without the garbage collector."""
+    go_on = asyncio.Event()
+
+    @http
+    async def app(scope, receive, send):
+        if way == "streamed":
+            await send(START)
+            await send({"type": "http.response.body", "body": bytes(30_000), "more_body": True})
+            await go_on.wait()
+            await send({"type": "http.response.body"})
+            return
+        await go_on.wait()
+        await respond(send, b"done")
+
+    link, client = await connected(app)
+    gc.collect()
+    gc.disable()
+    try:
+        with logged():
+            stream = await client.request("POST", ends=False)
+            await link.settle()
+            exchange = link.connection.streams[stream].exchange
+            assert exchange is not None
+            assert exchange.task is not None
+            task = weakref.ref(exchange.task)
+            del exchange
+            if way == "reset":
+                await client.send(reset(stream))
+            go_on.set()
+            await link.idle()
+            if way != "reset":
+                await client.send(data(stream, b"", END_STREAM))
+            await link.settle()
+        assert link.connection.streams == {}
+        assert task() is None
+    finally:
+        gc.enable()
+
+
+@looped
+async def test_a_client_that_neither_ends_its_request_nor_wants_more_is_let_go_of():
+    @http
+    async def app(scope, receive, send):
+        await respond(send, b"early")
+
+    link, client = await connected(app, timeout_linger=3)
+    stream = await client.request("POST", ends=False)
+    assert (await client.response(stream)).body == b"early"
+    for _ in range(5):
+        link.pass_time(1)
+    await client.until(lambda: client.answer(stream).code is not None, "RST_STREAM")
+    assert client.answer(stream).code == ErrorCode.NO_ERROR
+
+
+@looped
+async def test_trailers_of_an_open_request_end_it():
+    _, client = await connected(echo)
+    stream = await client.request("POST", body=b"content", ends=False)
+    await client.send(headers(stream, client.block([("x-trailer", "1")]), END_HEADERS | END_STREAM))
+    assert (await client.response(stream)).body == b"content"
+    assert not [each for each in client.frames if each.kind == Kind.RST_STREAM]
