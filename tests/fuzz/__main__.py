@@ -8,10 +8,15 @@ import random
 import sys
 import time
 
-from tests.fuzz import frames, mutate
+from tests.fuzz import frames, http2, mutate
+from tests.fuzz.http2judge import Http2Judge
 from tests.fuzz.judge import Judge
 
-TARGETS = {"requests": (Judge, mutate.generate), "frames": (frames.FrameJudge, frames.generate)}
+TARGETS = {
+    "requests": (Judge, mutate.generate),
+    "frames": (frames.FrameJudge, frames.generate),
+    "http2": (Http2Judge, http2.generate),
+}
 """What judges, and what makes up the streams."""
 
 REPORTED = 10

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.corpus.legal import LEGAL
 from tests.corpus.refused import REFUSED
-from tests.fuzz import frames
+from tests.fuzz import frames, http2
 from tests.fuzz.__main__ import fuzz
+from tests.fuzz.http2judge import Http2Judge
 from tests.fuzz.judge import Judge
 from tests.fuzz.mutate import MUTATIONS, cuts, generate
 from tests.fuzz.readers import by_h11, by_llhttp
@@ -163,3 +164,78 @@ def test_every_mutation_of_frames_takes_any_bytes_and_repeats_itself(seed):
     raw = random.Random(seed).randbytes(1 + seed % 40)
     for mutation in frames.MUTATIONS:
         assert mutation(raw, random.Random(seed)) == mutation(raw, random.Random(seed))
+
+
+# HTTP/2 ---------------------------------------------------------------------------------------------------------------
+
+
+@examples(100)
+@given(SEEDS)
+def test_connections_of_http2(seed):
+    async def one() -> None:
+        rng = random.Random(seed)
+        await Http2Judge().judge(http2.generate(rng), rng)
+
+    asyncio.run(one())
+
+
+def test_connections_of_http2_one_after_the_other(capsys):
+    assert asyncio.run(fuzz(10.0, 1, streams=500, target="http2")) == 0
+    assert "0 findings" in capsys.readouterr().out
+
+
+def test_the_judge_of_http2_finds_what_is_wrong(monkeypatch, capsys):
+    """Padding taken for content; unread content that holds the window for ever, or is not counted."""
+    from palfrey.protocols.http2 import inbound, outbound, stream
+
+    for place, name, broken in (
+        (inbound, "unpadded", lambda payload: payload[1:]),
+        (stream.Stream, "_let_go", lambda self: None),
+        (outbound.Outbound, "hold", lambda self, count: None),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, broken)
+            assert asyncio.run(fuzz(60.0, 1, streams=60, target="http2")) > 0, name
+    assert "found, seed 1 stream " in capsys.readouterr().out
+
+
+async def echo_to_who_stays(scope, receive, send):
+    """As `echo`, and nothing is wrong with a client that goes."""
+    if scope["type"] == "websocket":
+        await sockets.echo(scope, receive, send)
+        return
+    try:
+        await echo(scope, receive, send)
+    except (EOFError, OSError):
+        await send({"type": "http.response.start", "status": 499, "headers": []})
+
+
+def test_a_worker_lives_through_http2():
+    """Over sockets, each on a connection of its own that is dropped, and a good request behind every twentieth."""
+    rng = random.Random(3)
+    with logged() as records, serving(echo_to_who_stays, http="h2") as server:
+        for number in range(200):
+            with server.client() as client:
+                client.send(http2.generate(rng))
+                if number % 2:
+                    client.half_close()
+                try:
+                    client.take(9)
+                except Reset:
+                    pass
+            if number % 20 == 0:
+                with server.client() as client:
+                    assert client.request(b"GET /alive HTTP/1.1\r\nHost: a\r\n\r\n").body == b"/alive"
+    assert records.errors == []
+
+
+@examples(100)
+@given(SEEDS)
+def test_every_mutation_of_http2_repeats_itself(seed):
+    written = http2.Author(random.Random(seed)).write()
+    assert written == http2.Author(random.Random(seed)).write()
+    for mutation in http2.MUTATIONS:
+        one, other = list(written), list(written)
+        mutation(one, random.Random(seed))
+        mutation(other, random.Random(seed))
+        assert one == other

@@ -129,16 +129,17 @@ class Ledger:
             return
         self._sending = None
         number, flags, fragment = block
+        try:
+            # Trailers, too: they may change the table.
+            fields = dict(_decode(self._peer, fragment))
+        except hpack.HPACKError:
+            fields = {}
         stream = self._streams.get(number)
         if stream is None:
             stream = _Stream(Answer(number), self._mine[Setting.INITIAL_WINDOW_SIZE])
             self._streams[number] = stream
             self.answers[number] = stream.answer
             self.highest = max(self.highest, number)
-            try:
-                fields = dict(_decode(self._peer, fragment))
-            except hpack.HPACKError:
-                fields = {}
             stream.answer.method = fields.get(":method", "GET")
             stream.tunnel = ":protocol" in fields
         stream.client_ended = stream.client_ended or bool(flags & END_STREAM)
