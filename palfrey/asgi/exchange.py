@@ -224,7 +224,10 @@ class Exchange(Request):
                 return {"type": "http.request", "body": b"", "more_body": False}
             if self.phase is DONE or self.peer is not THERE:
                 return {"type": "http.disconnect"}
-            waiter = asyncio.get_running_loop().create_future()
+            # Python 3.11 asks the kernel for the process's id to find the running loop. The task knows, if it is known:
+            # one that is started eagerly may wait before it is.
+            task = self.task
+            waiter = (asyncio.get_running_loop() if task is None else task.get_loop()).create_future()
             # Each has a future of its own: one task cancelled in receive() must not end another's wait. Applications
             # poll by such cancellations (Starlette's is_disconnected), so those that are over are let go.
             self._waiters = [*(each for each in self._waiters or () if not each.done()), waiter]
