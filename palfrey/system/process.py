@@ -11,6 +11,7 @@ import contextlib
 import grp
 import os
 import pwd
+import select
 import signal
 import sys
 from collections.abc import Iterable, MutableMapping
@@ -304,17 +305,29 @@ def daemonize() -> Launcher:
     return Launcher(write_end)
 
 
+def _read_all(fd: int, woken: int) -> bytes:
+    """All that comes, unless a signal's handler raises: `woken` can be read when one has come. A read of `fd` alone
+    would not notice one that comes just before it."""
+    parts = []
+    while True:
+        if fd in select.select([fd, woken], [], [])[0]:
+            parts.append(os.read(fd, 65536))
+            if not parts[-1]:
+                return b"".join(parts)
+
+
 def _await_daemon(read_end: int, mask: set[int | signal.Signals]) -> NoReturn:
     """In the calling process, SIGINT blocked: wait for the daemon's word, then exit. The caller's handlers, which may
     be the server's own, are the daemon's now."""
     status = EXIT_ERROR
     try:
-        signal.set_wakeup_fd(-1)
+        woken, waking = os.pipe()
+        os.set_blocking(waking, False)
+        signal.set_wakeup_fd(waking)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        with open(read_end, "rb") as pipe:
-            number, _, text = pipe.read().decode(errors="replace").partition(" ")
+        number, _, text = _read_all(read_end, woken).decode(errors="replace").partition(" ")
         if number:
             status = int(number)
         else:
