@@ -27,7 +27,7 @@ def run(script: str, *args: str) -> subprocess.CompletedProcess[str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
 
@@ -158,6 +158,6 @@ def test_closed_standard_streams_become_dev_null_and_open_ones_stay() -> None:
         check=False,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "['/dev/null', '/dev/null'] True\n")

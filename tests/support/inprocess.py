@@ -23,7 +23,7 @@ from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
 from tests.support.rawhttp import Client
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that anything may take before the test fails; nothing waits this long when all is well."""
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from types import TracebackType
 
 import psutil
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds for anything to happen; a loaded machine is slow, a hanging server is a failure."""
 
 APP = '''\
