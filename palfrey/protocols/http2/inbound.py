@@ -585,8 +585,6 @@ class Inbound(Outbound):
             # HEAD's answer has no content (RFC 9110 section 9.3.2), and a head that could not be read may be one.
             bare = exchange is None or exchange.scope.get("method") == "HEAD"
             stream.send_head(status, PLAIN_TEXT, b"" if bare else b"%d\n" % status, False, Framing.WHOLE)
-            if stream.state is ANSWERED:
-                self.reset(stream, ErrorCode.NO_ERROR)
         else:
             self.reset(stream, ErrorCode.CANCEL)
 

@@ -354,7 +354,7 @@ class Stream(Watched):
         return frames, size
 
     def left_schedule(self) -> None:
-        """What `take()` gave is on its way. If it was the last of the response, RST_STREAM may have to follow it."""
+        """What `take()` gave is on its way, which may have been the last of the response."""
         if self._ending and not self._queued:
             self._ended()
 
@@ -378,7 +378,8 @@ class Stream(Watched):
         return b"".join(parts)
 
     def _ended(self) -> None:
-        """All of the response is written."""
+        """All of the response is written. A client that has not sent all of its request has some time to see so, before
+        `_drop` and `look` tell it to stop: curl 7.88 drops an answer that it reads together with RST_STREAM."""
         self.connection.answered += 1
         if self.state is ASKED:
             self._close()
@@ -387,10 +388,6 @@ class Stream(Watched):
         self._watch_anew()
         if self._ahead and self.tunnel is None:
             self.credit(self._ahead)
-        exchange = self.exchange
-        if exchange is not None and exchange.expects_continue:
-            # It waits for a 100 that does not come any more.
-            self.connection.reset(self, ErrorCode.NO_ERROR)
 
     def prioritize(self, urgency: int, incremental: bool) -> None:
         """The client has changed its mind (RFC 9218 section 7)."""
