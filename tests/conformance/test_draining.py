@@ -190,7 +190,7 @@ def test_what_does_not_end_is_cut_at_the_graceful_timeout_and_said():
         with pytest.raises(Cut):
             client.response()
         server.join()
-    assert 0.2 <= time.monotonic() - began < 3
+    assert 0.2 <= time.monotonic() - began < 10
     assert stage.order == ["cancelled", "shutdown"]
     (cut,) = [line for line in records.warnings if line.startswith("Cut short: ")]
     assert "/stuck" in cut
@@ -306,4 +306,4 @@ def test_a_silent_client_does_not_delay_the_end_beyond_the_graceful_timeout():
         reads_nothing.send(GET)
         server.begin_stop()
         server.join()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
