@@ -159,7 +159,8 @@ class Http2Connection(Inbound):
         service = self.service
         if self.phase is OPEN:
             self._since = service.clock
-            self.deadline = service.clock + service.keep_alive
+            if self.writable:  # or it is looked at until its client has read what there is
+                self.deadline = service.clock + service.keep_alive
         elif self.phase is LEAVING:
             service.loop.call_soon(self._finish)
 
@@ -178,7 +179,7 @@ class Http2Connection(Inbound):
         if self.phase is LINGER or self.phase is CLOSED:
             return
         log.warning("Closed the HTTP/2 connection from %s: %s", self.name(), fault)
-        self._handlers = AFTER
+        self._handlers, self._block = AFTER, []
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.lost()
@@ -260,8 +261,9 @@ class Http2Connection(Inbound):
             self._announce()
 
     def _look_at_reader(self) -> None:
-        """The client does not read what is written, or has given the connection no window for it."""
-        if self._falls_behind(self._outflow().taken, self.service.write_timeout):
+        """The client does not read what is written, or has given the connection no window for it; then what else it
+        reads, answers to its PINGs, is no progress."""
+        if self._falls_behind(self.sent if self.writable else self._outflow().taken, self.service.write_timeout):
             log.info("Closed the connection from %s: it did not read its responses (timeout_write)", self.name())
             self.abort()
 

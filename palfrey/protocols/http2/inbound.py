@@ -71,7 +71,7 @@ log = logging.getLogger("palfrey.error")
 REMEMBERED_RESETS = 256
 """Streams that we have reset, of which frames may still be on their way (section 5.1)."""
 EARNED = 4
-"""What a request, and a frame with content, earn for `calm.py`: a client may say so much about each."""
+"""What a request, and each piece of a response, earn for `calm.py`: a client may say so much about each."""
 
 KEPT_PRIORITIES = 100
 """Streams that are yet to come, whose priorities are kept."""
@@ -191,6 +191,8 @@ class Inbound(Outbound):
         """Handles each whole frame; returns how far that is. Raises ConnectionFault."""
         at, end = 0, len(data)
         if not self._greeted:
+            if not self._pending:
+                self.deadline = self.service.clock + self.service.header_timeout
             # RFC 9113 section 3.4
             if not data.startswith(PREFACE):
                 if PREFACE.startswith(data):
@@ -372,7 +374,7 @@ class Inbound(Outbound):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on stream 0")
         self._owed += count
         if payload:
-            self._worked += len(payload) >> 10
+            self._worked += 1 + (len(payload) >> 10)
         elif not flags & END_STREAM:
             self._control.spend(self._work())
         stream = self.streams.get(number)
@@ -601,7 +603,7 @@ class Inbound(Outbound):
 
     def _work(self) -> int:
         """What the connection was good for so far, as calm.py counts it."""
-        return self._worked + (self._requests + self.answered) * EARNED + (self.sent >> 12)
+        return self._worked + (self._requests + self.answered + self.pieces) * EARNED + (self.sent >> 12)
 
 
 def _table(others: Handler, named: dict[int, Handler]) -> tuple[Handler, ...]:

@@ -53,6 +53,7 @@ class Outbound(Watched, asyncio.Protocol):
         "initial_receive_window",
         "initial_send_window",
         "limits",
+        "pieces",
         "receive_window",
         "scheme",
         "send_window",
@@ -79,6 +80,8 @@ class Outbound(Watched, asyncio.Protocol):
         """Bytes of content that had to queue."""
         self.answered = 0
         """Responses that are written to their end."""
+        self.pieces = 0
+        """How often a stream had no more to write for now. Not what a client has cut up by small windows."""
         self.writable = True
         self._drain = None
         self.crowded = False

@@ -344,7 +344,10 @@ class Stream(Watched):
             if self._trailers is not None:
                 frames += headers_frames(self.id, self.connection.encoder.trailers(self._trailers), True)
             self.scheduled = False
-        elif not self._queued or self.send_window <= 0:
+        elif not self._queued:
+            self.scheduled = False
+            self.connection.pieces += 1
+        elif self.send_window <= 0:
             self.scheduled = False
         if not self.writable and self._queued * 2 <= QUEUE_LIMIT:
             self.writable = True
