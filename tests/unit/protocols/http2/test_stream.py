@@ -11,6 +11,7 @@ import pytest
 
 from palfrey.protocols.http2.codes import ErrorCode
 from palfrey.protocols.http2.stream import QUEUE_LIMIT, UNREAD_LIMIT, State
+from tests.support.http2 import Client
 from tests.support.http2driven import connected
 from tests.support.http2frames import (
     END_HEADERS,
@@ -212,6 +213,11 @@ async def test_an_application_waits_beyond_the_queues_limit_and_not_before():
     assert len((await client.response(stream)).body) == 100_000
 
 
+def given(client: Client, stream: int) -> int:
+    """What the server has added to the stream's window."""
+    return sum(each.number for each in client.frames if each.kind == Kind.WINDOW_UPDATE and each.stream == stream)
+
+
 # Content that nobody wants ------------------------------------------------------------------------------------------
 
 
@@ -291,9 +297,9 @@ async def test_the_client_of_a_stream_gets_back_what_its_application_takes_while
         echo_in_pieces, (Setting.INITIAL_WINDOW_SIZE, 1 << 16), http2_initial_window_size=20_000
     )
     stream = await client.request("POST", ends=False)
-    for _ in range(40):
+    for sent in range(0, 200_000, 5_000):
+        await client.until(lambda sent=sent: sent + 5_000 <= 20_000 + given(client, stream), "room")  # type: ignore[misc]
         await client.send(data(stream, bytes(5_000)))
-        await client.roundtrip()
     await client.send(data(stream, b"", END_STREAM))
     assert len((await client.response(stream)).body) == 200_000
 
