@@ -310,7 +310,10 @@ def _read_all(fd: int, woken: int) -> bytes:
     would not notice one that comes just before it."""
     parts = []
     while True:
-        if fd in select.select([fd, woken], [], [])[0]:
+        ready, _, _ = select.select([fd, woken], [], [])
+        if woken in ready:  # by a signal whose handler has not raised
+            os.read(woken, 4096)
+        if fd in ready:
             parts.append(os.read(fd, 65536))
             if not parts[-1]:
                 return b"".join(parts)
