@@ -151,6 +151,8 @@ class Http2Connection(Inbound):
 
     def release(self, stream: Stream) -> None:
         del self.streams[stream.id]
+        if stream.tunnel is not None:
+            self.outlived(stream.tunnel.exchange)
         if not self.streams:
             self._rest()
 

@@ -556,7 +556,11 @@ class Inbound(Outbound):
 
     def _leave_behind(self, stream: Stream) -> None:
         """It is given up, but its application may work on for a while: that counts as a stream until it ends."""
-        exchange = stream.working
+        if stream.exchange is not None:
+            self.outlived(stream.working)
+
+    def outlived(self, exchange: Exchange | None) -> None:
+        """Its stream is closed."""
         task = exchange.task if exchange is not None else None
         if task is not None and not task.done():
             self._orphans += 1

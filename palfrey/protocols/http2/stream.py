@@ -183,7 +183,7 @@ class Stream(Watched):
     def working(self) -> Exchange | None:
         """Whose application works for this stream's client, who would not get all of it now."""
         if self.tunnel is not None and self.exchange is None:
-            return self.tunnel.exchange
+            return None if self.answering else self.tunnel.exchange
         exchange = self.exchange
         return None if exchange is None or exchange.phase is DONE or self.state is ANSWERED else exchange
 

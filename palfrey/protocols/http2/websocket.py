@@ -34,7 +34,7 @@ class StreamPipe:
         self._stream = stream
         self.exchange: Exchange | None = None
         self._engine: Engine | None = None
-        self._held: list[bytes] = []
+        self._held = bytearray()
         """What the engine does not want yet. The stream's window bounds it."""
         self._reading = False
         self._closing = False
@@ -48,7 +48,7 @@ class StreamPipe:
 
     def receive(self, content: bytes) -> None:
         if self._engine is None or not self._reading:
-            self._held.append(content)
+            self._held += content
         else:
             self._engine.receive(content)
             self._stream.credit(len(content))
@@ -96,8 +96,9 @@ class StreamPipe:
 
     def resume_reading(self) -> None:
         self._reading = True
-        while self._held and self._reading and self._engine is not None:
-            self.receive(self._held.pop(0))
+        if self._held and self._engine is not None:
+            held, self._held = bytes(self._held), bytearray()
+            self.receive(held)
         if self._reading and self._stream.asked and self._engine is not None:
             self._engine.end_of_file()
 
