@@ -6,6 +6,7 @@ import select
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 _TCP_INFO = struct.Struct("=24xI92xQ16xI")
@@ -21,6 +22,13 @@ class Socket(Protocol):
 
     def getsockopt(self, level: int, option: int, length: int, /) -> bytes:
         """As socket.getsockopt."""
+
+
+class Writer(Protocol):
+    """The part of a transport that is used."""
+
+    def write_eof(self) -> None:
+        """As asyncio.WriteTransport.write_eof."""
 
 
 class Outflow(NamedTuple):
@@ -48,6 +56,13 @@ def outflow(sock: Socket) -> Outflow | None:
         return None
     unacknowledged, taken, unsent = _TCP_INFO.unpack(facts)
     return Outflow(taken, bool(unacknowledged or unsent))
+
+
+def end_writing(transport: Writer) -> None:
+    """Writes the end of file. Where the peer has reset the connection, of which the reading side will be told, asyncio's
+    own transports raise, and uvloop's do not: this does not."""
+    with suppress(OSError):
+        transport.write_eof()
 
 
 def has_unread(sock: Socket) -> bool:

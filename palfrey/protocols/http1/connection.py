@@ -28,7 +28,7 @@ from palfrey.protocols.http1.inbound import UNREAD_LIMIT, Inbound
 from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CLOSING, CONTENT, HEAD, HELD, LINGER
 from palfrey.protocols.http1.upgrade import websocket_app
 from palfrey.protocols.service import EACH_SWEEP, NEVER, Service
-from palfrey.system.tcp import has_unread
+from palfrey.system.tcp import end_writing, has_unread
 
 if TYPE_CHECKING:
     from palfrey.protocols.http1.head import Framing
@@ -308,7 +308,7 @@ class Http1Connection(Inbound):
         self._watch()
         self.deadline = self.service.clock + self.service.linger
         if both_ways:
-            self._transport.write_eof()
+            end_writing(self._transport)
         self._resume_reading()
 
     def _close(self) -> None:

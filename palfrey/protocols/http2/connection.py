@@ -42,7 +42,7 @@ from palfrey.protocols.http2.frames import (
 )
 from palfrey.protocols.http2.inbound import AFTER, CONTINUED, Inbound
 from palfrey.protocols.service import EACH_SWEEP, NEVER, Service
-from palfrey.system.tcp import has_unread
+from palfrey.system.tcp import end_writing, has_unread
 
 if TYPE_CHECKING:
     from palfrey.protocols.http2.stream import Stream
@@ -218,7 +218,7 @@ class Http2Connection(Inbound):
         self._watch_anew()
         self.deadline = EACH_SWEEP
         if self.service.linger and self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
+            end_writing(self._transport)
         else:
             self._transport.close()
 

@@ -42,6 +42,7 @@ from palfrey.protocols.websocket.frames import (
     close_payload,
     header,
 )
+from palfrey.system.tcp import end_writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -323,7 +324,7 @@ class Engine(Drained):
             return
         self._phase = LINGER
         self.deadline = self._service.clock + self._service.linger
-        self._pipe.write_eof()
+        end_writing(self._pipe)
         self.resume()
 
     def _finish(self) -> None:

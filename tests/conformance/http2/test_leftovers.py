@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 
@@ -15,12 +16,13 @@ from tests.support.http2frames import (
     Setting,
     data,
     dependency,
+    goaway,
     headers,
     priority,
     reset,
     settings,
 )
-from tests.support.inprocess import http, looped, read_body, respond
+from tests.support.inprocess import http, logged, looped, read_body, respond
 
 WINDOW = 200_000
 SMALL = {"http2_initial_window_size": 65535, "http2_initial_connection_window_size": WINDOW}
@@ -168,3 +170,25 @@ async def test_an_early_answer_is_whole_before_its_stream_is_reset():
     link.pass_time(5)
     await client.until(lambda: early.code is not None and refused.code is not None, "RST_STREAM")
     assert (early.code, refused.code) == (ErrorCode.NO_ERROR, ErrorCode.NO_ERROR)
+
+
+@looped
+async def test_the_end_of_a_connection_whose_client_has_reset_it(monkeypatch):
+    """asyncio's own transports raise at that where uvloop's do not."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, b"hello")
+
+    def write_eof() -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    link, client = await connected(app)
+    monkeypatch.setattr(link.transport, "write_eof", write_eof)
+    with logged("asyncio") as records:
+        await client.send(goaway())
+        await client.roundtrip()
+        await link.settle()
+    assert records.errors == []
+    link.pass_time(20)
+    await link.until(lambda: link.transport.closed)
