@@ -59,8 +59,8 @@ def outflow(sock: Socket) -> Outflow | None:
 
 
 def end_writing(transport: Writer) -> None:
-    """Writes the end of file. Where the peer has reset the connection, of which the reading side will be told, asyncio's
-    own transports raise, and uvloop's do not: this does not."""
+    """Writes the end of file. Where the peer has reset the connection, which the reading side is told, asyncio's own
+    transports raise, and uvloop's do not: this does not."""
     with suppress(OSError):
         transport.write_eof()
 
