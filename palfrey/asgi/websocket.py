@@ -92,6 +92,7 @@ class WebSocket:
         "_http_send",
         "_limit_bytes",
         "_limit_messages",
+        "_loop",
         "_messages",
         "_opening",
         "_paused",
@@ -109,6 +110,8 @@ class WebSocket:
         self._limit_bytes = limit_bytes
         self.phase = CONNECTING
         self._channel: Channel = None  # type: ignore[assignment]  # until OPEN
+        self._loop: asyncio.AbstractEventLoop
+        """Once OPEN. Asking for it at each message would be a system call on Python 3.11 (getpid)."""
         self._http_receive: Receive
         self._http_send: Send
         self._connect_told = False
@@ -206,7 +209,7 @@ class WebSocket:
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             if self.phase is OPEN or self.phase is CLOSED:
                 # As in Exchange.receive: a future of its own for each that waits.
-                waiter = get_running_loop().create_future()
+                waiter = self._loop.create_future()
                 self._waiters.append(waiter)
                 try:
                     data = await waiter
@@ -281,6 +284,7 @@ class WebSocket:
             if subprotocol is not None and (not isinstance(subprotocol, str) or not TOKEN.fullmatch(subprotocol)):
                 raise ApplicationError(f"{subprotocol!r} is not a subprotocol's name (RFC 6455 section 4.1)")
             self._channel = self._opening.accept(self, subprotocol, message.get("headers") or ())
+            self._loop = get_running_loop()
             self.phase = OPEN
             # What the request was is not asked for any more, and a WebSocket may live for days.
             del self._opening, self._http_receive, self._http_send

@@ -49,6 +49,7 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "fragments that end in a character": (fragments(TEXT, b"a", b"\xc3"), 1007),
     "fragments that end in a character, and nothing": (fragments(TEXT, b"a\xc3", b""), 1007),
     "too long": (b"\x82\xff" + (MAX_SIZE + 1).to_bytes(8, "big") + MASK, 1009),
+    "too long by 64 bits of which the first 16 say how much came": (b"\x82\xff\x00\xc8" + bytes(204), 1009),
     "as long as can be": (b"\x82\xff" + ((1 << 63) - 1).to_bytes(8, "big") + MASK, 1009),
     "too many frames": (fragments(TEXT, *[b""] * (MAX_FRAMES + 1)), 1008),
 }

@@ -109,18 +109,14 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """More of the stream. Raises WebSocketError; then the connection is to be closed with its code."""
-        if self._between and len(data) > SHORTEST:
+        size = len(data)
+        if self._between and size > SHORTEST:
             # The straight way. Whatever does not fit exactly is looked at, and judged, by `_read`.
-            first = data[0]
-            length, start = data[1] - MASKED, 6
-            if length == 126:
-                length, start = data[2] << 8 | data[3], 8
-            if (
-                start + length == len(data)
-                and first in WHOLE
-                and (length > CONTROL_LENGTH) == (start == 8)
-                and length <= self._max_size
-            ):
+            first, length, start = data[0], data[1] - MASKED, 6
+            if length > CONTROL_LENGTH:
+                length = data[2] << 8 | data[3] if length == 126 else 0
+                start = 8 if length > CONTROL_LENGTH else UNLIMITED  # which fits nothing
+            if start + length == size and first in WHOLE and length <= self._max_size:
                 payload = unmask(data[start:], data[start - 4 : start])
                 self.octets += length
                 message = payload if first == WHOLE_BINARY else self._text_of(payload)
@@ -226,7 +222,7 @@ class FrameReader:
 
     def _text_of(self, payload: bytes) -> str:
         try:
-            return str(payload, "utf-8")
+            return payload.decode()
         except UnicodeDecodeError:
             self._between, self.closed = False, True
             raise _not_utf8() from None

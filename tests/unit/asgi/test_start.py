@@ -52,3 +52,14 @@ async def test_it_is_a_task_with_a_context_of_its_own():
     assert inside == [(task, "inside")]
     assert mark.get() == ""
     assert asyncio.current_task() is not task
+
+
+@looped
+async def test_its_name_is_made_up_only_where_that_is_for_free():
+    async def coroutine():
+        pass
+
+    start = starter(asyncio.get_running_loop())
+    tasks = [start(coroutine()), start(coroutine())]
+    await asyncio.gather(*tasks)
+    assert len({task.get_name() for task in tasks}) == (2 if EAGER else 1)

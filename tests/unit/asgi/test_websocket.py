@@ -484,6 +484,26 @@ async def test_the_connect_comes_first_though_it_was_not_waited_for():
     assert got == ["websocket.connect", "websocket.receive", "websocket.disconnect"]
 
 
+@looped
+async def test_the_loop_is_asked_for_once(monkeypatch):
+    """It is a system call on Python 3.11."""
+    asked = []
+
+    def get_running_loop():
+        asked.append("the loop")
+        return asyncio.get_running_loop()
+
+    monkeypatch.setattr("palfrey.asgi.websocket.get_running_loop", get_running_loop)
+    opened = await Opened(echo).opened()
+    for number in range(3):
+        opened.feed(text(str(number)))
+        await opened.settle()
+    assert [each.payload for each in opened.frames()] == [b"0", b"1", b"2"]
+    assert asked == ["the loop"]
+    opened.feed(close())
+    await opened.gone()
+
+
 # Several tasks, cancelled tasks ---------------------------------------------------------------------------------------
 
 
