@@ -2,7 +2,7 @@
 
 An eagerly started handler that never waits is done before its task is ever scheduled, which halves the cost of a
 task (480 ns against 860 ns). Python 3.11 has no eager tasks, and one that is made by hand there gains nothing
-(docs/decisions/0020).
+(docs/decisions/0017).
 """
 
 from __future__ import annotations
