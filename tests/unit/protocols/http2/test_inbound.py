@@ -5,25 +5,36 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from palfrey.protocols.http2.codes import ErrorCode
 from palfrey.protocols.http2.inbound import REMEMBERED_RESETS
-from palfrey.protocols.http2.stream import Stream
-from tests.support.http2driven import connected
+from palfrey.protocols.http2.stream import State, Stream
+from tests.support.http2 import Client
+from tests.support.http2driven import MemoryLink, connected
 from tests.support.http2frames import (
+    ACK,
     END_HEADERS,
     END_STREAM,
+    PADDED,
+    PREFACE,
     Kind,
     Setting,
+    continuation,
     data,
+    frame,
     goaway,
     headers,
+    ping,
     priority_update,
     reset,
     settings,
+    split,
     window_update,
 )
 from tests.support.inprocess import http, logged, looped, read_body, respond
+from tests.support.properties import examples
 
 
 @http
@@ -250,3 +261,206 @@ async def test_many_small_frames_of_content_cost_no_more_than_few_large_ones():
     await client.send(data(stream, b"", END_STREAM))
     go_on.set()
     assert (await client.response(stream)).body == b"2000"
+
+
+# Windows ------------------------------------------------------------------------------------------------------------
+
+STREAM_WINDOW, CONNECTION_WINDOW = 5000, 65535
+
+
+class Uploads:
+    """A client that keeps to its windows, and applications that read as they are told to, in any order."""
+
+    def __init__(self, link: MemoryLink, client: Client, apps: Reading) -> None:
+        self.link, self.client, self.apps = link, client, apps
+        self.sent: dict[int, int] = {}
+        """What has gone out on each stream that is not ended, by the window's count."""
+        self.sent_in_all = 0
+
+    def given(self, stream: int) -> int:
+        found = [each for each in self.client.frames if each.kind == Kind.WINDOW_UPDATE and each.stream == stream]
+        return sum(each.number for each in found)
+
+    async def open(self, length: int) -> None:
+        fields = [("content-length", str(length))] if length else []
+        self.sent[await self.client.request("POST", "/", *fields, ends=False)] = 0
+
+    async def send(self, which: int, size: int, padding: int) -> None:
+        await self.link.settle(3)
+        await self.client.roundtrip()
+        stream = self.pick(which)
+        if stream is None:
+            return
+        total = 65535 + self.given(0) - self.sent_in_all
+        room = min(total, STREAM_WINDOW + self.given(stream) - self.sent[stream])
+        if size + padding + 1 > room:
+            return
+        content = b"x" * size
+        raw = data(stream, bytes([padding]) + content + bytes(padding), PADDED) if padding else data(stream, content)
+        self.sent[stream] += len(raw) - 9
+        self.sent_in_all += len(raw) - 9
+        await self.client.send(raw)
+
+    async def end(self, which: int) -> None:
+        stream = self.pick(which)
+        if stream is not None:
+            await self.client.send(data(stream, b"", END_STREAM))
+            del self.sent[stream]
+
+    async def reset(self, which: int) -> None:
+        stream = self.pick(which)
+        if stream is not None:
+            await self.client.send(reset(stream))
+            del self.sent[stream]
+
+    async def take(self, which: int) -> None:
+        self.apps.allow(which, "take")
+        await self.link.settle(3)
+
+    async def answer(self, which: int) -> None:
+        self.apps.allow(which, "answer")
+        await self.link.settle(3)
+
+    def pick(self, which: int) -> int | None:
+        open_ones = [stream for stream in self.sent if stream in self.link.connection.streams]
+        self.sent = {stream: self.sent[stream] for stream in open_ones}
+        return open_ones[which % len(open_ones)] if open_ones else None
+
+    def check(self) -> None:
+        """What holds at any time."""
+        connection = self.link.connection
+        assert connection.receive_window + connection._owed == CONNECTION_WINDOW
+        assert connection._ahead == sum(stream._ahead for stream in connection.streams.values())
+        for stream in connection.streams.values():
+            assert 0 <= stream._ahead <= STREAM_WINDOW
+            assert stream.receive_window >= 0
+            if stream.state is State.OPEN:
+                assert stream.receive_window + stream._owed + stream._ahead == STREAM_WINDOW
+
+    async def finish(self) -> None:
+        for stream in self.sent:
+            await self.client.send(reset(stream))
+        await self.link.settle()
+        self.apps.finish()
+        await self.link.idle()
+        assert self.link.connection._ahead == 0
+        assert self.link.connection._orphans == 0
+        self.check()
+
+
+class Reading:
+    """Applications that each wait for a word: to take what has come, or to answer without."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Queue[str]] = []
+        self.app = http(self._serve)
+
+    async def _serve(self, scope, receive, send):
+        words: asyncio.Queue[str] = asyncio.Queue()
+        self.waiting.append(words)
+        word = await words.get()
+        while word == "take":
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                break
+            word = await words.get() if message["more_body"] else "answer"
+        self.waiting.remove(words)
+        try:
+            await respond(send, b"done")
+        except OSError:
+            pass
+
+    def allow(self, which: int, word: str) -> None:
+        if self.waiting:
+            self.waiting[which % len(self.waiting)].put_nowait(word)
+
+    def finish(self) -> None:
+        for words in self.waiting:
+            words.put_nowait("answer")
+
+
+WHICH = st.integers(0, 9)
+UPLOAD_STEPS = st.one_of(
+    st.tuples(st.just("open"), st.sampled_from([0, 0, 10, 1_000_000])),
+    st.tuples(st.just("send"), WHICH, st.sampled_from([0, 1, 100, 2000]), st.sampled_from([0, 0, 9, 255])),
+    st.tuples(st.just("send"), WHICH, st.sampled_from([0, 1, 100, 2000]), st.sampled_from([0, 0, 9, 255])),
+    st.tuples(st.just("take"), WHICH),
+    st.tuples(st.just("take"), WHICH),
+    st.tuples(st.just("answer"), WHICH),
+    st.tuples(st.just("end"), WHICH),
+    st.tuples(st.just("reset"), WHICH),
+)
+
+
+@examples(120)
+@given(st.lists(UPLOAD_STEPS, max_size=40))
+def test_any_order_of_uploads_leaves_both_windows_as_they_were(steps: list[tuple]) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(20):
+            apps = Reading()
+            link, client = await connected(
+                apps.app,
+                http2_initial_window_size=STREAM_WINDOW,
+                http2_initial_connection_window_size=CONNECTION_WINDOW,
+                http2_max_control_frames=0,
+                http2_max_resets=0,
+                timeout_keep_alive=1000,
+            )
+            story = Uploads(link, client, apps)
+            for name, *arguments in steps:
+                await getattr(story, name)(*arguments)
+                story.check()
+            await story.finish()
+            link.close()
+            await asyncio.sleep(0)
+
+    with logged():
+        asyncio.run(run())
+
+
+# Any cut ------------------------------------------------------------------------------------------------------------
+
+
+async def conversation(sizes: list[int]) -> tuple[list[tuple[int, int, int]], list[tuple[str, bytes]]]:
+    """A preface, settings, requests in padded frames and continuations, and two that fail, in reads of these sizes,
+    again and again. Returns what was answered, and what the applications have seen."""
+    seen: list[tuple[str, bytes]] = []
+
+    @http
+    async def app(scope, receive, send):
+        try:
+            seen.append((scope["path"], await read_body(receive)))
+        except EOFError:
+            return
+        await respond(send, b"done")
+
+    link = MemoryLink(app)
+    client = Client(link)
+    raw = PREFACE + settings((Setting.INITIAL_WINDOW_SIZE, 70_000)) + frame(Kind.SETTINGS, ACK)
+    raw += headers(1, client.block(client.fields("POST", "/one")), END_HEADERS) + data(1, b"on")
+    block = client.block(client.fields("POST", "/cut"))
+    raw += headers(3, block[:3], 0) + continuation(3, block[3:7], 0) + continuation(3, block[7:])
+    raw += data(3, b"\x05two" + bytes(5), PADDED | END_STREAM) + ping(b"12345678") + data(1, b"e", END_STREAM)
+    raw += headers(5, client.block(client.fields("POST", "/gone")), END_HEADERS) + reset(5) + frame(0x99, 1, 7, b"x")
+    raw += headers(7, client.block([(":method", "GET")]))
+    at, turn = 0, 0
+    while at < len(raw):
+        size = sizes[turn % len(sizes)]
+        await link.write(raw[at : at + size])
+        await link.settle(2)
+        at, turn = at + size, turn + 1
+    await link.idle()
+    found = split(bytearray(link.transport.data))
+    link.close()
+    await asyncio.sleep(0)
+    return sorted((each.kind, each.stream, len(each.payload)) for each in found), sorted(seen)
+
+
+@examples(60)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30))
+def test_any_cut_of_the_bytes_reads_the_same(sizes: list[int]) -> None:
+    with logged():
+        answered, seen = asyncio.run(conversation([10_000]))
+        assert seen == [("/cut", b"two"), ("/one", b"one")]
+        assert [each[1] for each in answered if each[0] == Kind.HEADERS] == [1, 3]
+        assert asyncio.run(conversation(sizes)) == (answered, seen)
