@@ -26,7 +26,7 @@ ANSWERS = 100
 """Answers of each generation before the next reload."""
 KEEP_ALIVE = 1.0
 """Seconds; the clients' think times lie around it."""
-BRISK = 0.8
+BRISK = 0.9
 """Share of think times that are next to none, so that hundreds of answers come in a second."""
 
 
@@ -58,8 +58,9 @@ def check(result: Result, server: Server, least: int = 1000) -> None:
     print(result)
     assert result.clean, f"{result}\n{server.output}"
     assert result.count(Outcome.OK) > least
-    # The race that RFC 9112 section 9.3.1 speaks of is rare; a server that closes at will would show it often.
-    assert result.count(Outcome.IDLE_CLOSE) <= result.issued // 200, str(result)
+    # The race that RFC 9112 section 9.3.1 speaks of is rare; a server that closes at will would show it often. It is
+    # one race however many requests were in the write that met it.
+    assert len(result.races) <= result.issued // 200, str(result)
 
 
 @pytest.mark.timeout(240)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -371,8 +372,11 @@ class TestTerminal:
 
     @staticmethod
     def stop_at_the_breakpoint(screen: Screen) -> socket.socket:
-        port = int(screen.wait_for(r"Listening on http://127.0.0.1:(\d+) \(press Ctrl-C to stop\)")[1])
-        screen.wait_for("Generation 1 serves")
+        # All that is said at the start, in either order: a line of it may come amid the debugger's.
+        screen.wait_for(r"(?s)Generation 1 serves.*Watching[^\n]*\n|Watching.*Generation 1 serves[^\n]*\n")
+        listening = re.search(r"Listening on http://127.0.0.1:(\d+) \(press Ctrl-C to stop\)", screen.shown)
+        assert listening is not None
+        port = int(listening[1])
         client = socket.create_connection(("127.0.0.1", port), 30)
         client.sendall(REQUEST)
         screen.wait_for(r"\(Pdb\) ")
