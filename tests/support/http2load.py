@@ -3,7 +3,8 @@
 A connection is one of `Client` (tests/support/http2.py), so that whatever the server sends is checked, frame by frame.
 What a client of RFC 9113 section 6.8 does is done here: after GOAWAY a connection is left and another one made; what
 was asked on streams above the last is asked again, what was asked on the others has to be answered. Some connections
-are *late*: they neither answer PING nor see the first GOAWAY, as if the server's words took a second to arrive.
+are *late*: they neither answer PING nor see the first GOAWAY, and ask on for a moment behind the last one, as if the
+server's words took their time to arrive.
 
     with Http2Load(port=8000) as load:       # in a thread of its own
         load.wait_for(lambda: load.generations["2"] > 100, 30)
@@ -47,6 +48,8 @@ async def app(scope, receive, send):
 
 PATIENCE = 30.0
 """Seconds for one answer."""
+LATE = 0.05
+"""Seconds that the last GOAWAY takes to arrive at those that are late."""
 LARGEST = 16_000
 """Bytes of a request's content: all that are in flight at a time fit into the server's windows."""
 
@@ -96,16 +99,16 @@ class Connection:
                     self._note_goaway(frame.number, frame.code)
                 elif frame.stream and frame.kind in {Kind.DATA, Kind.HEADERS, Kind.RST_STREAM}:
                     self._note_answer(frame.stream)
-            if not self.leaving:
-                raise Cut("the connection ended without GOAWAY")
+            if self._last == MAX_WINDOW:
+                raise Cut("the connection ended before GOAWAY had named the last stream")
         except (Cut, Malformed) as raised:
             error = raised
         graves = self.load.graves
         if graves.claims(self.link.wire.port, self.link.wire.made_at):
             error = Killed()
-        elif isinstance(error, Malformed) or not self.leaving:
+        elif isinstance(error, Malformed) or self._last == MAX_WINDOW:
             self.load.note(f"connection of process {self.pid}: {error}")
-        self.leaving = True
+        self._leave()
         self.link.close()
         for stream in list(self._waiting):
             self._settle(stream, error)
@@ -115,8 +118,15 @@ class Connection:
             self.load.note(f"GOAWAY with code {code}")
         self.load.goaways += 1
         self._last = last
-        self.leaving = not self.late or last < MAX_WINDOW
-        for stream in [each for each in self._waiting if each > last]:
+        if not self.late:
+            self._leave()
+        elif last < MAX_WINDOW:
+            asyncio.get_running_loop().call_later(LATE, self._leave)
+
+    def _leave(self) -> None:
+        """The server's GOAWAY has arrived."""
+        self.leaving = True
+        for stream in [each for each in self._waiting if each > self._last]:
             self._settle(stream, Again())
 
     def _note_answer(self, stream: int) -> None:
@@ -152,7 +162,9 @@ class Http2Load:
         pause: float = 0.01,
     ) -> None:
         """`late`: how many of the connections are. `users` share each. `name` is the server's, for TLS."""
-        self._port, self._tls, self._name, self._pause = port, tls, name, pause
+        self._port, self._tls, self._name = port, tls, name
+        self.pause = pause
+        self.busy = pause < 0.1
         self._connections, self._users, self._late = connections, users, late
         self.ok: set[str] = set()
         self.killed: set[str] = set()
@@ -277,7 +289,8 @@ class Group:
         load = self._load
         while not load.over():
             await self._one(load.next_name())
-            await asyncio.sleep(self._random.uniform(0, 2 * load._pause))
+            # The late ones have something on its way at every moment, whatever that moment brings.
+            await asyncio.sleep(0 if self._late and load.busy else self._random.uniform(0, 2 * load.pause))
 
     async def _one(self, name: str) -> None:
         """One request, asked as often as it takes."""
