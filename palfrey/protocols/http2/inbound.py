@@ -419,6 +419,7 @@ class Inbound(Outbound):
             if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS has no payload")
             self._control.spend(self._work())
+            self._narrow_windows()
             return
         self._control.spend(self._work())
         window = self.initial_send_window
@@ -430,6 +431,14 @@ class Inbound(Outbound):
         if window != self.initial_send_window:  # once: a frame has room for thousands, and each costs all streams
             self._resize_windows(window)
         self.emit(SETTINGS_ACK)
+
+    def _narrow_windows(self) -> None:
+        """The client knows our SETTINGS. Windows may become negative, as its own (section 6.9.2)."""
+        change = self.limits.stream_window - self.initial_receive_window
+        if change:
+            self.initial_receive_window += change
+            for stream in self.streams.values():
+                stream.receive_window += change
 
     def _on_first_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if flags & ACK:
@@ -572,6 +581,8 @@ class Inbound(Outbound):
     def refuse(self, stream: Stream, error: ProtocolError) -> None:
         """A request that is not served, but answered."""
         log.warning("Refused a request from %s: %s", self.name(), error)
+        self._worked -= EARNED  # its answer is none that earns something: one connection could fill the log
+        self._control.spend(self._work())
         if stream.exchange is not None and stream.exchange.task is not None:
             self._spend_reset(stream)
         self.dismiss(stream, error.status)

@@ -74,7 +74,8 @@ class Outbound(Watched, asyncio.Protocol):
         """Those that are not closed, by number."""
         self.encoder = ResponseEncoder(service)
         self.initial_send_window = self.send_window = WINDOW
-        self.initial_receive_window = limits.stream_window
+        self.initial_receive_window = max(limits.stream_window, WINDOW)
+        """A smaller one holds once the client acknowledges it (RFC 9113 section 6.5.3): it may have sent before."""
         self.receive_window = WINDOW
         self.sent = 0
         """Bytes of content that had to queue."""

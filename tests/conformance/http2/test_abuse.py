@@ -338,6 +338,37 @@ async def test_malformed_requests_are_counted(way: str):
     assert stubborn.began == 0
 
 
+@pytest.mark.parametrize("wrong", ["path", "large", "host", "connect"])
+@looped
+async def test_requests_that_are_refused_cannot_fill_the_log(wrong: str):
+    """http2_max_control_frames: over HTTP/1.1 each of them takes a connection of its own."""
+    stubborn = Stubborn()
+    site = await Site.of(stubborn.app, http2_max_control_frames=100, limit_request_head=500)
+    client = site.client
+    fields = {
+        "path": [(":method", "GET"), (":scheme", "http"), (":path", "nowhere"), (":authority", "a")],
+        "large": client.fields("GET", "/", ("x", "x" * 600)),
+        "host": client.fields("GET", "/", ("host", "another")),
+        "connect": [(":method", "CONNECT"), (":authority", "a:1")],
+    }[wrong]
+    with logged() as records:
+        for _ in range(150):
+            await client.send(headers(client.new_stream(), client.block(fields)))
+        await site.cut()
+    assert 100 <= len(records.warnings) <= 102
+    assert stubborn.began == 0
+
+
+@looped
+async def test_a_request_that_is_refused_now_and_then_is_answered():
+    site = await Site.of(Stubborn().app, http2_max_control_frames=20)
+    with logged():
+        for _ in range(100):
+            await site.served()
+            answer = await site.client.response(await site.client.request("GET", "/", ("host", "another")))
+            assert answer.status == 400
+
+
 # Header blocks: http2_max_continuations, limit_request_head, timeout_request_header ---------------------------------
 
 

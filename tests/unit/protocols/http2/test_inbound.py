@@ -237,6 +237,66 @@ async def test_windows_change_once_for_each_settings_frame(monkeypatch):
     await link.idle()
 
 
+async def early(window: int) -> tuple[MemoryLink, Client, asyncio.Event, list[int]]:
+    """A client that has not acknowledged the server's settings, and an application that reads when it may."""
+    may, took = asyncio.Event(), []
+
+    @http
+    async def app(scope, receive, send):
+        await may.wait()
+        took.append(len(await read_body(receive)))
+        await respond(send, b"done")
+
+    link = MemoryLink(app, http2_initial_window_size=window)
+    client = Client(link)
+    await link.write(PREFACE + settings())
+    return link, client, may, took
+
+
+@looped
+async def test_a_client_that_does_not_know_of_a_small_window_yet_may_use_the_usual_one():
+    """RFC 9113 section 6.5.3: as curl does, whose first flight has content in it."""
+    link, client, may, took = await early(1024)
+    await client.send(headers(1, client.block(client.fields("POST")), END_HEADERS))
+    await client.send(*[data(1, bytes(15_000))] * 4, data(1, b"x", END_STREAM))
+    may.set()
+    await link.idle()
+    assert took == [60_001]
+
+
+@pytest.mark.parametrize("opened", ["before", "behind"])
+@looped
+async def test_from_its_acknowledgement_on_the_small_window_holds(opened: str):
+    link, client, may, _ = await early(1024)
+    request = headers(1, client.block(client.fields("POST")), END_HEADERS)
+    acknowledgement = frame(Kind.SETTINGS, ACK)
+    await client.send(*([request, acknowledgement] if opened == "before" else [acknowledgement, request]))
+    await client.send(data(1, bytes(1024)))
+    await link.settle()
+    assert link.connection.streams[1].receive_window == 0
+    with logged():
+        await client.send(data(1, b"x"))
+        await link.settle()
+    assert link.connection.streams == {}
+    may.set()
+    await link.idle()
+
+
+@looped
+async def test_windows_that_the_acknowledgement_makes_negative_open_as_content_is_taken():
+    link, client, may, _ = await early(1024)
+    await client.send(headers(1, client.block(client.fields("POST")), END_HEADERS), data(1, bytes(15_000)))
+    await client.send(frame(Kind.SETTINGS, ACK))
+    stream = link.connection.streams[1]
+    assert stream.receive_window == 1024 - 15_000
+    may.set()
+    await link.settle()
+    assert stream.receive_window == 1024
+    await client.send(data(1, bytes(1024), END_STREAM))
+    await link.idle()
+    assert link.connection.receive_window + link.connection._owed == 1 << 20
+
+
 # Reads --------------------------------------------------------------------------------------------------------------
 
 
