@@ -53,9 +53,16 @@ class Nginx:
         return [line for line in self.log.read_text().splitlines() if "using inherited sockets" not in line]
 
 
-def site(upstream: str, ports: Sequence[int], certificate: str = "", with_lines: Sequence[str] = ()) -> str:
-    """conf/nginx.conf for this machine. `with_lines`: beginnings of commented lines that are to be in force."""
+def site(
+    upstream: str, ports: Sequence[int], certificate: str = "", with_lines: Sequence[str] = (), http2: str = ""
+) -> str:
+    """conf/nginx.conf for this machine. `with_lines`: beginnings of commented lines that are to be in force. `http2`:
+    where else than in the file it is to be spoken, with "clients" (over TLS), or with the "upstream"."""
     text = EXAMPLE.read_text()
+    if http2 == "upstream":
+        # nginx has no other way to speak it than this, which does not mind what is asked.
+        text = re.sub(r"proxy_pass http:", "grpc_pass grpc:", text)
+        text = re.sub(r"^( +)proxy_set_header (?!Connection|Upgrade)", r"\1grpc_set_header ", text, flags=re.MULTILINE)
     changes = [
         (r"server 127\.0\.0\.1:8000;", f"server {upstream};"),
         (r"listen 80;", f"listen 127.0.0.1:{ports[0]};"),
@@ -64,7 +71,7 @@ def site(upstream: str, ports: Sequence[int], certificate: str = "", with_lines:
     if certificate:
         with_lines = (*with_lines, "listen 443 ssl", "ssl_certificate")
         changes += [
-            (r"listen 443 ssl;", f"listen 127.0.0.1:{ports[1]} ssl;"),
+            (r"listen 443 ssl;", f"listen 127.0.0.1:{ports[1]} ssl{' http2' if http2 == 'clients' else ''};"),
             (r"ssl_certificate(_key)? \S+;", rf"ssl_certificate\1 {certificate};"),
         ]
     for line in with_lines:
@@ -80,7 +87,9 @@ def site(upstream: str, ports: Sequence[int], certificate: str = "", with_lines:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, upstream: str, certificate: str = "", with_lines: Sequence[str] = ()) -> Iterator[Nginx]:
+def nginx(
+    folder: Path, upstream: str, certificate: str = "", with_lines: Sequence[str] = (), http2: str = ""
+) -> Iterator[Nginx]:
     """Runs nginx in front of `upstream` ("127.0.0.1:8000", "unix:/path"), with TLS as well given a certificate."""
     binary = shutil.which("nginx")
     assert binary is not None
@@ -95,7 +104,7 @@ def nginx(folder: Path, upstream: str, certificate: str = "", with_lines: Sequen
             temporary=" ".join(f"{name}_temp_path {folder}/{name};" for name in TEMPORARY),
         )
         (folder / "nginx.conf").write_text(frame)
-        (folder / "site.conf").write_text(site(upstream, ports, certificate, with_lines))
+        (folder / "site.conf").write_text(site(upstream, ports, certificate, with_lines, http2))
         running = Nginx(ports[0], ports[-1], folder / "error.log")
         log = stack.enter_context(running.log.open("wb"))
         process = subprocess.Popen(
