@@ -73,6 +73,10 @@ REMEMBERED_RESETS = 256
 EARNED = 4
 """What a request, and each piece of a response, earn for `calm.py`: a client may say so much about each."""
 
+MANY_FRAMES = 256
+"""So many answers are not kept back for those of applications: uvloop reads megabytes before it calls anybody else, and
+a client that never reads would be noticed late."""
+
 KEPT_PRIORITIES = 100
 """Streams that are yet to come, whose priorities are kept."""
 DEPENDS_ON_ITSELF = "a stream depends on itself (RFC 7540 section 5.3.1)"
@@ -181,7 +185,7 @@ class Inbound(Outbound):
             self._start()
         if not self._out and not self.crowded:
             self._flushing = False
-        elif EAGER:
+        elif EAGER or len(self._out) > MANY_FRAMES:
             self.flush()
         else:
             # Behind the first steps of the applications, so that what they answer at once leaves in the same write.

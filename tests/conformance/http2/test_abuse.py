@@ -7,6 +7,9 @@ else on the worker feels it, and that what it costs is over when it is. And clie
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterable
 
@@ -16,7 +19,7 @@ from palfrey.protocols.http2.codes import ErrorCode
 from palfrey.protocols.http2.connection import Http2Connection
 from palfrey.protocols.http2.outbound import UNREAD_LIMIT
 from palfrey.types import ASGIApp
-from tests.support.http2 import Client
+from tests.support.http2 import PATIENCE, Client
 from tests.support.http2driven import MemoryLink, connected
 from tests.support.http2frames import (
     ACK,
@@ -40,7 +43,7 @@ from tests.support.http2frames import (
     settings,
     window_update,
 )
-from tests.support.inprocess import http, logged, looped, read_body, respond
+from tests.support.inprocess import InThread, http, logged, looped, read_body, respond, serving
 
 START = {"type": "http.response.start", "status": 200}
 CALM = ErrorCode.ENHANCE_YOUR_CALM
@@ -610,6 +613,50 @@ async def test_a_flood_from_a_client_that_never_reads(flood: str):
     await site.well()
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_client_that_never_reads_over_a_socket(loop: str):
+    """It is not read from either: what it sends stays with its own kernel."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, b"well")
+
+    with serving(app, http="h2", http2_max_control_frames=0, loop=loop) as server:
+        address = server.address
+        assert not isinstance(address, str)
+        wire = socket.socket()
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        wire.settimeout(PATIENCE)
+        wire.connect(address)
+        flood = threading.Thread(target=pour_pings, args=(wire,))
+        flood.start()
+        try:
+            server.until(lambda: any(each._read_paused for each in http2_of(server)))
+            server.until(lambda: len(http2_of(server)) == 1)
+            unsent = server.call(http2_of(server)[0]._transport.get_write_buffer_size)
+            assert UNREAD_LIMIT < unsent < UNREAD_LIMIT + 600_000, "what one read may be answered with on top"
+            with server.client() as other:
+                assert other.request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").body == b"well"
+        finally:
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+            flood.join()
+            wire.close()
+        server.until(lambda: not http2_of(server))
+
+
+def http2_of(server: InThread) -> list[Http2Connection]:
+    return [each for each in server.serving.service.connections if isinstance(each, Http2Connection)]
+
+
+def pour_pings(wire: socket.socket) -> None:
+    """Until nobody takes them any more."""
+    with contextlib.suppress(OSError):
+        wire.sendall(PREFACE + settings())
+        while True:
+            wire.sendall(ping() * 1000)
+
+
 # Windows: timeout_write, http2_max_control_frames -------------------------------------------------------------------
 
 
@@ -729,18 +776,24 @@ async def test_initial_windows_up_and_down_with_many_streams():
 # Time ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", PREFACE[:5], PREFACE, PREFACE + b"\0\0"], ids=["nothing", "half of it", "no SETTINGS", "part of them"]
-)
-@pytest.mark.parametrize("limits", [{"timeout_first_byte": 3}, {"timeout_first_byte": 0}])
+@pytest.mark.parametrize("sent", [PREFACE[:5], PREFACE, PREFACE + b"\0\0"], ids=["half of it", "no SETTINGS", "part"])
+@pytest.mark.parametrize("first_byte", [3, 0])
 @looped
-async def test_a_slow_preface(sent: bytes, limits):
-    if not sent and not limits["timeout_first_byte"]:
-        pytest.skip("that is what 0 means")
-    link = MemoryLink(Stubborn().app, timeout_request_header=3, **limits)
+async def test_a_slow_preface(sent: bytes, first_byte: int):
+    """timeout_request_header from its first byte on, over TLS too, where nobody has looked at it before."""
+    link = MemoryLink(Stubborn().app, timeout_request_header=3, timeout_first_byte=first_byte)
     with logged():
-        if sent:
-            await link.write(sent)
+        await link.write(sent)
+        for _ in range(6):
+            link.pass_time(1)
+            await link.settle()
+    assert link.over
+
+
+@looped
+async def test_no_preface():
+    link = MemoryLink(Stubborn().app, timeout_first_byte=3)
+    with logged():
         for _ in range(6):
             link.pass_time(1)
             await link.settle()
