@@ -143,10 +143,11 @@ def reported(server: Server) -> Any:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_browser(serve: Start, site: Path, tls: bool) -> None:
-    server = serve("--timeout-keep-alive", "1", *(put(site, OLD) if tls else ()), workers=1)
-    with chromium(f"{'https' if tls else 'http'}://127.0.0.1:{server.port}/", site):
+@pytest.mark.parametrize("way", ["plain", "tls", "http2"])
+def test_a_browser(serve: Start, site: Path, way: str) -> None:
+    certificate = () if way == "plain" else put(site, OLD)
+    server = serve("--timeout-keep-alive", "1", "--http", "h2" if way == "http2" else "auto", *certificate, workers=1)
+    with chromium(f"{'http' if way == 'plain' else 'https'}://127.0.0.1:{server.port}/", site):
         assert reported(server) == {
             "opened": True,
             "protocol": "chat.v2",
