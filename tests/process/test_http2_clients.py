@@ -196,6 +196,26 @@ class TestCurl:
         assert len({tuple(facts["client"]) for facts in got}) == 1
 
 
+@needs("curl")
+@pytest.mark.parametrize("way", WAYS)
+def test_curl_is_told_of_limits(serve: Start, site: Path, way: str) -> None:
+    """However much of its request is still on its way."""
+    limits = ("--limit-request-body", "100000", "--limit-request-fields", "20", "--limit-request-line", "200")
+    server = serve(*flags(site, way), *limits, workers=1)
+    (site / "large").write_bytes(LARGE)
+    status = ("--output", "/dev/null", "--write-out", "%{http_code}")
+    assert curl(server, way, *status, "--upload-file", "large", "/digest") == "413"
+    assert curl(server, way, *status, "-H", "Expect:", "--upload-file", "large", "/digest") == "413"
+    # Without Content-Length, so that it is known once it comes.
+    chunked = ("-H", "Transfer-Encoding: chunked", "-H", "Content-Length:", "--upload-file", "large")
+    assert curl(server, way, *status, *chunked, "/digest") == "413"
+    assert curl(server, way, *status, "--upload-file", "large", "/" + "x" * 300) == "414"
+    many = [argument for number in range(30) for argument in ("-H", f"x-{number}: {number}")]
+    assert curl(server, way, *status, *many, "--upload-file", "large", "/digest") == "431"
+    assert curl(server, way, *status, "--head", *many, "/digest") == "431"
+    assert curl(server, way, *status, "/") == "200"
+
+
 @needs("nghttp", "nghttp2-client")
 class TestNghttp:
     def test_settings_priorities_and_frames_as_it_names_them(self, server: Server, way: str) -> None:
