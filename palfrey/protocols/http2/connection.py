@@ -119,13 +119,22 @@ class Http2Connection(Inbound):
         for stream in list(self.streams.values()):
             if stream.asking:
                 self.reset(stream, ErrorCode.CANCEL)
-        self.service.loop.call_later(HALF_CLOSED_GRACE, self._end_grace)
+        self._grant_grace()
         return self._transport.can_write_eof()
 
-    def _end_grace(self) -> None:
+    def _grant_grace(self) -> None:
+        """The client may still read. If there is no room now, it has read once there is."""
+        sent = {stream.id: stream.sent if self.writable and stream.writable else -1 for stream in self.streams.values()}
+        if sent:
+            self.service.loop.call_later(HALF_CLOSED_GRACE, self._end_grace, sent)
+
+    def _end_grace(self, sent: dict[int, int]) -> None:
+        """Had it been gone, what has been sent since then would have been answered with a reset."""
         for stream in self.streams.values():
-            if stream.exchange is not None:
+            reads = stream.sent > sent[stream.id] or not (self.writable and stream.writable)
+            if stream.exchange is not None and not reads:
                 stream.exchange.leaving()
+        self._grant_grace()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.phase, self.deadline, self._handlers = CLOSED, NEVER, AFTER

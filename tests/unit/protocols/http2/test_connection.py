@@ -393,3 +393,61 @@ async def test_levels():
         await client.send(goaway())
         await client.wait_for_end()
     assert len(records.records) == 2
+
+
+# A client that only reads any more ----------------------------------------------------------------------------------
+
+
+@looped
+async def test_a_half_closed_client_is_there_for_as_long_as_it_reads():
+    told: list[str] = []
+    more = asyncio.Event()
+
+    @http
+    async def app(scope, receive, send):
+        await read_body(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await more.wait()
+        await send({"type": "http.response.body", "body": b"b", "more_body": True})
+        told.append((await receive())["type"])
+        await send({"type": "http.response.body", "body": b"c"})
+
+    link, client = await connected(app)
+    stream = await client.request()
+    await link.settle()
+    grants: list[dict[int, int]] = []
+    connection = link.connection
+
+    def call_later(_seconds: float, _callback: Any, sent: dict[int, int]) -> None:
+        grants.append(sent)
+
+    link.service.loop = Loop(link.loop, call_later)  # type: ignore[assignment]
+    assert link.transport.get_protocol().eof_received()
+    more.set()
+    await link.settle()
+    connection._end_grace(grants[-1])  # more has been sent since
+    await link.settle()
+    assert told == []
+    link.transport.stall(1 << 20)
+    connection._end_grace(grants[-1])  # there is no room for anything to be sent
+    link.transport.stall(0)
+    connection._end_grace(grants[-1])  # it has been promised a whole grace since then
+    await link.settle()
+    assert told == []
+    connection._end_grace(grants[-1])
+    await link.settle()
+    assert told == ["http.disconnect"]
+    answer = await client.response(stream)
+    assert answer.body == b"abc"
+
+
+class Loop:
+    """A loop whose timers are somebody else's."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, call_later: Any) -> None:
+        self._loop = loop
+        self.call_later = call_later
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
