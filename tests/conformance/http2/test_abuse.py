@@ -453,6 +453,19 @@ async def test_hpack_bomb():
     await site.well()
 
 
+@pytest.mark.parametrize("field", [b"\x00\x00\x00", b"\x40\x00\x00", b"\x10\x00\x00", b"\x00\x01x\x00"])
+@looped
+async def test_headers_of_nothing(field: bytes):
+    """Zero-length headers leak (CVE-2019-9516): each counts 32 bytes, and nothing of them is kept."""
+    site = await Site.of(Stubborn().app)
+    with logged():
+        for _ in range(10):
+            stream = site.client.new_stream()
+            await site.client.send(headers(stream, b"\x82\x86\x84\x41\x01a" + field * 4000))
+            assert (await site.client.head(stream)).status == 431
+        await site.well()
+
+
 @pytest.mark.parametrize(
     "block",
     [b"\x3f\xe2\x1f", b"\x3f\xff\xff\xff\xff\xff\xff\x7f", b"\x20\x20\x20", b"\x82\x20", b"\x80", b"\xff\xff\xff\x7f"],
@@ -480,6 +493,8 @@ async def test_table_size_games_with_settings():
 
 
 # Frames that ask for nothing: http2_max_control_frames --------------------------------------------------------------
+
+# CVE-2019-9512 (PING), 9513 (PRIORITY), 9514 (what makes us reset), 9515 (SETTINGS), 9518 (empty frames).
 
 FLOODS: dict[str, bytes] = {
     "SETTINGS": settings(),
@@ -749,6 +764,32 @@ async def test_a_window_that_opens_by_a_byte_each_time():
             await site.link.settle(2)
         await site.cut()
     await site.link.idle()
+
+
+@looped
+async def test_windows_that_are_open_and_a_connection_that_is_not_read():
+    """Internal data buffering (CVE-2019-9517): what a shut TCP window holds up waits with the application."""
+    large = Large()
+    site = await Site.of(large.app, (Setting.INITIAL_WINDOW_SIZE, MAX_WINDOW), timeout_write=5)
+    await site.client.send(window_update(0, MAX_WINDOW - 65535))
+    transport = site.link.transport
+    transport.stall(1 << 17)
+    before = sum(map(len, transport.writes))
+    with logged():
+        streams = [await site.ask() for _ in range(50)]
+        await site.link.settle(100)
+        assert sum(map(len, transport.writes)) - before < 50 * 100, "heads, and no content"
+        assert large.sent < 50 * 80_000
+        assert max(site.connection.streams[stream].queued for stream in streams) < 80_000
+        await site.well()
+        transport.taken = 0
+        for _ in range(8):
+            site.link.pass_time(1)
+            await site.link.settle()
+        await site.link.idle()
+    assert transport.closed
+    assert large.ends == ["told"] * 50
+    await site.well()
 
 
 @looped

@@ -124,6 +124,86 @@ async def test_header_blocks_for_a_stream_that_was_reset_are_counted():
         await client.connection_error(ErrorCode.ENHANCE_YOUR_CALM)
 
 
+FIRST_STEPS = [
+    "answers",
+    "streams",
+    "fails",
+    "fails later",
+    "is cancelled",
+    "returns",
+    "reads",
+    "is a WebSocket",
+    "waits",
+]
+
+
+@looped
+async def test_whatever_applications_do_in_their_first_step():
+    """From Python 3.12 on that is while the read that brought them is still worked through."""
+
+    async def app(scope, receive, send):
+        way = scope["path"][1:].replace("_", " ")
+        start = {"type": "http.response.start", "status": 200}
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "hello"})
+            await send({"type": "websocket.close"})
+        elif way == "answers":
+            await respond(send, b"done")
+        elif way == "streams":
+            await send(start)
+            for _ in range(20):
+                await send({"type": "http.response.body", "body": bytes(20_000), "more_body": True})
+            await send({"type": "http.response.body"})
+        elif way == "fails":
+            raise RuntimeError("on purpose")
+        elif way == "fails later":
+            await send(start)
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+            raise RuntimeError("on purpose")
+        elif way == "is cancelled":
+            raise asyncio.CancelledError
+        elif way == "reads":
+            await respond(send, await read_body(receive))
+        elif way == "waits":
+            await let_go.wait()
+            await respond(send, b"done")
+
+    let_go = asyncio.Event()
+    link, client = await connected(app, (Setting.INITIAL_WINDOW_SIZE, 1 << 20))
+    errors: list[object] = []
+    link.loop.set_exception_handler(lambda _, context: errors.append(context))
+    streams, pieces = {}, []
+    for way in FIRST_STEPS * 3:
+        stream = client.new_stream()
+        streams.setdefault(way, []).append(stream)
+        path = "/" + way.replace(" ", "_")
+        if way == "is a WebSocket":
+            fields = [(":method", "CONNECT"), (":protocol", "websocket"), *client.fields("", path)[1:]]
+            pieces.append(headers(stream, client.block([*fields, ("sec-websocket-version", "13")]), END_HEADERS))
+        else:
+            pieces.append(headers(stream, client.block(client.fields("GET", path))))
+    with logged():
+        await client.send_together(*pieces)
+        let_go.set()
+        for way, statuses in {"answers": 200, "streams": 200, "fails": 500, "returns": 500, "reads": 200}.items():
+            for stream in streams[way]:
+                assert (await client.response(stream)).status == statuses
+        for stream in streams["is a WebSocket"]:
+            await client.head(stream)
+            await client.send(data(stream, b"", END_STREAM))
+        for stream in (*streams["fails later"], *streams["is a WebSocket"], *streams["waits"]):
+            answer = client.answer(stream)
+            await client.until(lambda answer=answer: answer.over, "its end")  # type: ignore[misc]
+            assert answer.status == 200
+            assert (answer.code is None) == (stream not in streams["fails later"])
+        await link.idle()
+    assert link.connection.streams == {}
+    assert link.connection._orphans == 0
+    assert errors == []
+
+
 # Applications that nobody waits for ---------------------------------------------------------------------------------
 
 ENDS = {
