@@ -18,7 +18,10 @@ import pytest
 from tests.process.conftest import Start
 from tests.process.test_upgrade import upgrade
 from tests.support.http2load import APP, Http2Load
-from tests.support.http2site import NAME, TRUST, flags, needs, outcome
+from tests.support.http2site import APP as SITE
+from tests.support.http2site import NAME, SIZE, TRUST, flags, needs, origin, outcome
+from tests.support.loadclient import Options
+from tests.support.loadthread import BackgroundLoad
 from tests.support.processes import PATIENCE, Server
 
 pytestmark = [pytest.mark.xdist_group("load"), pytest.mark.timeout(240)]
@@ -195,3 +198,65 @@ def test_h2load_during_a_reload(start: Start, site: Path, way: str) -> None:
     assert [int(each) for each in codes.groups()] == [executed, 0, 0, 0]
     # It counts as started what libnghttp2 does not send behind GOAWAY: one for each of the 16 that are answered.
     assert counts["started"] - executed <= 8 * 16
+
+
+def test_clients_of_http1_beside_those_of_http2(start: Start, site: Path) -> None:
+    server = serving(start, site, "clear", "--timeout-keep-alive", "1")
+    with BackgroundLoad(Options(port=server.port, clients=16, keep_alive=1.0, brisk=0.8, seconds=120)) as others:
+        with loading(server, "clear", connections=4) as load:
+            for generation in range(1, 5):
+                if generation > 1:
+                    server.signal(signal.SIGHUP)
+                    server.wait_for_ready(2, generation)
+                load.wait_for_answers(generation)
+                seen, name = others.result.generations, str(generation)
+                assert others.result.wait_for(lambda seen=seen, name=name: name in seen, PATIENCE), str(others.result)
+            load.stop()
+        result = others.stop()
+    assert result.clean, f"{result}\n{server.output}"
+    assert not load.failures, str(load)
+    assert "Cut short" not in server.output
+
+
+@needs("curl")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reload_in_the_middle_of_large_transfers(start: Start, site: Path, way: str) -> None:
+    """curl's, which take a few seconds."""
+    (site / "main.py").write_text(SITE)
+    (site / "large").write_bytes(bytes(range(256)) * (SIZE // 256))
+    server = start("--workers", "2", *flags(site, way))
+    server.wait_for_ready(2)
+    how = ("--http2", "--cacert", "ca.pem", "--resolve", f"{NAME}:{server.port}:127.0.0.1")
+    command = ["curl", "-sS", "--limit-rate", "8M", *(how if way == "tls" else ("--http2-prior-knowledge",))]
+    transfers = [
+        [*command, "--output", "down", "--write-out", "%{http_code}", f"{origin(server, way)}/download?{SIZE}"],
+        [
+            *command,
+            "--upload-file",
+            "large",
+            "--output",
+            "up",
+            "--write-out",
+            "%{http_code}",
+            origin(server, way) + "/echo",
+        ],
+    ]
+    running = [subprocess.Popen(each, cwd=site, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for each in transfers]
+    try:
+        for name in ("down", "up"):
+            while not (site / name).exists() or not (site / name).stat().st_size:
+                assert all(each.poll() is None for each in running)
+        before = server.workers()
+        server.signal(signal.SIGHUP)
+        server.wait_for_ready(2, 2)
+        assert any(each.poll() is None for each in running), "the reload came too late for them"
+        for each in running:
+            assert each.communicate(timeout=PATIENCE)[0] == b"200"
+        server.wait_for_ends(before)
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
+    for name in ("down", "up"):
+        assert (site / name).read_bytes() == (site / "large").read_bytes()
+    assert "Cut short" not in server.output
