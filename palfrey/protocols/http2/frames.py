@@ -85,7 +85,7 @@ def unpadded(payload: bytes) -> bytes:
     return payload[1 : len(payload) - payload[0]]
 
 
-def number(payload: bytes, at: int = 0) -> int:
+def integer(payload: bytes, at: int = 0) -> int:
     """Four octets of a payload."""
     value: int = _NUMBER.unpack_from(payload, at)[0]
     return value

@@ -1,4 +1,6 @@
 """The reading half of an HTTP/2 connection: from bytes to frames, and from frames to streams (RFC 9113 section 4 to 6).
+Here are the frames that carry requests and their content; the others are in `control.py`, and what follows when a
+stream goes wrong is in `verdicts.py`, from both of which this derives.
 
 Which frame may come is a question of a table: `_handlers` is FIRST until the client's SETTINGS are there, CONTINUED in
 the middle of a header block, AFTER once the connection is given up, and USUAL otherwise. Each handler is given the
@@ -11,18 +13,15 @@ application never re-enters the reading.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from palfrey.asgi.exchange import Exchange, Peer
-from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.asgi.start import EAGER
-from palfrey.asgi.stream import Framing
 from palfrey.errors import ProtocolError
-from palfrey.protocols.http2.calm import Budget
 from palfrey.protocols.http2.codes import ConnectionFault, ErrorCode, StreamFault
+from palfrey.protocols.http2.control import DEPENDS_ON_ITSELF, Control
 from palfrey.protocols.http2.frames import (
     ACK,
     CONTINUATION,
@@ -31,11 +30,8 @@ from palfrey.protocols.http2.frames import (
     END_STREAM,
     GOAWAY,
     HEADER_LENGTH,
-    HEADER_TABLE_SIZE,
     HEADERS,
-    INITIAL_WINDOW_SIZE,
     LARGEST_STREAM,
-    LARGEST_WINDOW,
     PADDED,
     PING,
     PREFACE,
@@ -44,18 +40,13 @@ from palfrey.protocols.http2.frames import (
     PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
-    SETTINGS_ACK,
     WINDOW_UPDATE,
     WITH_PRIORITY,
-    frame,
-    number,
-    read_settings,
+    integer,
     reset_frame,
     unpack_header,
     unpadded,
 )
-from palfrey.protocols.http2.outbound import Outbound
-from palfrey.protocols.http2.priority import Priority, parse_priority
 from palfrey.protocols.http2.request import HeadReader
 from palfrey.protocols.http2.stream import ANSWERED, OPEN, Stream
 from palfrey.protocols.http2.websocket import websocket_app
@@ -66,29 +57,16 @@ if TYPE_CHECKING:
     from palfrey.protocols.service import Service
     from palfrey.types import ASGIApp, HostPort
 
-log = logging.getLogger("palfrey.error")
-
-REMEMBERED_RESETS = 256
-"""Streams that we have reset, of which frames may still be on their way (section 5.1)."""
-EARNED = 4
-"""What a request, and each piece of a response, earn for `calm.py`: a client may say so much about each."""
-
 MANY_FRAMES = 256
 """So many answers are not kept back for those of applications: uvloop reads megabytes before it calls anybody else, and
 a client that never reads would be noticed late."""
 
-KEPT_PRIORITIES = 100
-"""Streams that are yet to come, whose priorities are kept."""
-DEPENDS_ON_ITSELF = "a stream depends on itself (RFC 7540 section 5.3.1)"
-PLAIN_TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
-
-NEW, HEADED, DONE = ExchangePhase.NEW, ExchangePhase.HEADED, ExchangePhase.DONE
 GONE = Peer.GONE
 
 Handler = Callable[["Inbound", int, int, bytes], None]
 
 
-class Inbound(Outbound):
+class Inbound(Control):
     """See the module."""
 
     __slots__ = (
@@ -98,26 +76,16 @@ class Inbound(Outbound):
         "_block_frames",
         "_block_since",
         "_block_stream",
-        "_control",
         "_greeted",
         "_handlers",
-        "_last",
-        "_orphans",
         "_pending",
-        "_priorities",
-        "_promised",
         "_reader",
-        "_requests",
-        "_resets",
-        "_were_reset",
-        "_worked",
         "extensions",
         "trusted",
     )
 
     def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
         super().__init__(service, client, server, scheme)
-        limits = self.limits
         self.extensions = service.extensions
         self.trusted = service.trusted if service.trusted is not None and service.trusted.peer(client, server) else None
         self._reader = HeadReader(service)
@@ -127,36 +95,15 @@ class Inbound(Outbound):
         self._pending = b""
         self._begun: list[Exchange] = []
         """Requests of this read, whose applications are to be started."""
-        self._last = 0
-        """The highest stream that the client has opened."""
-        self._promised = LARGEST_STREAM
-        """The highest that GOAWAY has said will be served."""
-        self._requests = 0
         self._block: list[bytes] = []
         self._block_stream = self._block_frames = 0
         self._block_ends = False
         self._block_since = 0.0
-        self._were_reset: dict[int, None] = {}
-        self._orphans = 0
-        """Applications that run on for streams that their client has given up."""
-        self._priorities: dict[int, Priority] = {}
-        """Of streams that are yet to come."""
-        self._worked = 0
-        self._control = Budget(service, limits.max_control_frames, "frames that ask for nothing")
-        self._resets = Budget(service, limits.max_resets, "streams that were reset")
 
     # ---------------------------------------------------------------- what connection.py decides
 
     def opened(self) -> None:
         """The client's SETTINGS are there."""
-        raise NotImplementedError
-
-    def acknowledged(self, payload: bytes) -> None:
-        """The client has answered a PING."""
-        raise NotImplementedError
-
-    def client_leaves(self) -> None:
-        """The client will open no more streams."""
         raise NotImplementedError
 
     def enough(self) -> None:
@@ -245,7 +192,7 @@ class Inbound(Outbound):
         if flags & WITH_PRIORITY:
             if len(payload) < 5:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without the priority that it announces")
-            dependency, payload = number(payload) & LARGEST_STREAM, payload[5:]
+            dependency, payload = integer(payload) & LARGEST_STREAM, payload[5:]
         else:
             dependency = 0
         if not stream & 1:
@@ -351,18 +298,6 @@ class Inbound(Outbound):
             stream.check_length(True)
             stream.end_of_request()
 
-    def _check_open(self, number: int, stream: Stream | None, kind: str) -> None:
-        """Raises for a frame that its stream is not open for; what was on its way when we reset it is ignored (RFC 9113
-        section 5.1)."""
-        if stream is not None:
-            raise StreamFault(ErrorCode.STREAM_CLOSED, f"{kind} behind the end of a stream")
-        if number > self._last or not number & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{kind} on an idle stream")
-        if number not in self._were_reset and number <= self._promised:
-            if kind == "HEADERS" and number < self._last:  # section 5.1.1: never opened, as a rule
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream below the last")
-            raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"{kind} on a closed stream")
-
     # ---------------------------------------------------------------- the other frames
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
@@ -388,151 +323,12 @@ class Inbound(Outbound):
             stream.receive(payload, count, bool(flags & END_STREAM))
         self._open_window()
 
-    def _on_priority(self, flags: int, number_: int, payload: bytes) -> None:
-        """RFC 7540's priorities, which RFC 9113 has given up: only what is wrong with the frame matters."""
-        self._control.spend(self._work())
-        if not number_:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        if number_ in self._were_reset:
-            return
-        # RST_STREAM is for streams that are open (RFC 9113 sections 5.1 and 6.4).
-        fault = StreamFault if number_ in self.streams else ConnectionFault
-        if len(payload) != 5:
-            raise fault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has five octets")
-        if number(payload) & LARGEST_STREAM == number_:
-            raise fault(ErrorCode.PROTOCOL_ERROR, DEPENDS_ON_ITSELF)
-
-    def _on_reset(self, flags: int, number_: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four octets")
-        stream = self.streams.get(number_)
-        if stream is None:
-            if number_ > self._last or not number_ & 1:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
-            self._control.spend(self._work())
-            return
-        self._spend_reset(stream)
-        self._leave_behind(stream)
-        stream.lost()
-        self.release(stream)
-
-    def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
-        if flags & ACK:
-            if payload:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS has no payload")
-            self._control.spend(self._work())
-            self._narrow_windows()
-            return
-        self._control.spend(self._work())
-        window = self.initial_send_window
-        for name, value in read_settings(payload):
-            if name == HEADER_TABLE_SIZE:
-                self.encoder.resize(value)
-            elif name == INITIAL_WINDOW_SIZE:
-                window = value
-        if window != self.initial_send_window:  # once: a frame has room for thousands, and each costs all streams
-            self._resize_windows(window)
-        self.emit(SETTINGS_ACK)
-
-    def _narrow_windows(self) -> None:
-        """The client knows our SETTINGS. Windows may become negative, as its own (section 6.9.2)."""
-        change = self.limits.stream_window - self.initial_receive_window
-        if change:
-            self.initial_receive_window += change
-            for stream in self.streams.values():
-                stream.receive_window += change
-
     def _on_first_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if flags & ACK:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         self._on_settings(flags, stream, payload)
         self._handlers = USUAL
         self.opened()
-
-    def _resize_windows(self, size: int) -> None:
-        """RFC 9113 section 6.9.2: windows that are open already change by the difference, and may become negative."""
-        change, self.initial_send_window = size - self.initial_send_window, size
-        for stream in list(self.streams.values()):
-            try:
-                stream.widen(change)
-            except StreamFault as fault:
-                raise ConnectionFault(fault.code, fault.reason) from None
-
-    def _on_ping(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
-        if len(payload) != 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING has eight octets")
-        self._control.spend(self._work())
-        if flags & ACK:
-            self.acknowledged(payload)
-        else:
-            self.emit(frame(PING, ACK, 0, payload))
-
-    def _on_goaway(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
-        if len(payload) < 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has at least eight octets")
-        self._control.spend(self._work())
-        self.client_leaves()
-
-    def _on_window_update(self, flags: int, number_: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four octets")
-        self._control.spend(self._work())
-        count = number(payload) & LARGEST_WINDOW
-        if not number_:
-            self._widen(count)
-            return
-        stream = self.streams.get(number_)
-        if stream is not None:
-            if not count:
-                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
-            stream.widen(count)
-        elif number_ > self._last or not number_ & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream")
-
-    def _widen(self, count: int) -> None:
-        """The connection's own window."""
-        if not count:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
-        self.send_window += count
-        if self.send_window > LARGEST_WINDOW:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
-
-    def _on_priority_update(self, flags: int, number_: int, payload: bytes) -> None:
-        """RFC 9218 section 7.1."""
-        if number_:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY_UPDATE on a stream")
-        if len(payload) < 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY_UPDATE has at least four octets")
-        self._control.spend(self._work())
-        about = number(payload) & LARGEST_STREAM
-        if not about & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY_UPDATE about a stream that no client opens")
-        stream = self.streams.get(about)
-        if stream is not None:
-            stream.prioritize(*parse_priority(payload[4:]))
-        elif about > self._last and (about in self._priorities or len(self._priorities) < KEPT_PRIORITIES):
-            self._priorities[about] = parse_priority(payload[4:])
-
-    def _recall_priority(self, stream: Stream) -> None:
-        """What was said of a stream before it came, in which others were passed over for good."""
-        priority = self._priorities.pop(stream.id, None)
-        if priority is not None:
-            stream.urgency, stream.incremental = priority
-        for passed in [each for each in self._priorities if each < stream.id]:
-            del self._priorities[passed]
-
-    def _on_unknown(self, flags: int, stream: int, payload: bytes) -> None:
-        """Section 5.5: to be ignored."""
-        self._control.spend(self._work())
-
-    def _on_push_promise(self, flags: int, stream: int, payload: bytes) -> None:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client does not push")
 
     def _on_stray(self, flags: int, stream: int, payload: bytes) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block that it continues")
@@ -545,84 +341,6 @@ class Inbound(Outbound):
 
     def _ignore(self, flags: int, stream: int, payload: bytes) -> None:
         """The connection is given up."""
-
-    # ---------------------------------------------------------------- what is wrong with a stream
-
-    def _end_stream(self, number: int, fault: StreamFault) -> None:
-        """The client broke the rules of one stream. It may make us reset streams no more often than it may itself."""
-        log.info("Reset a stream of %s: %s", self.name(), fault)
-        stream = self.streams.get(number)
-        if stream is None:
-            self._resets.spend(self.answered >> 1)
-            self._remember_reset(number)
-            self.emit(reset_frame(number, fault.code))
-        else:
-            self._spend_reset(stream)
-            self.reset(stream, fault.code)
-
-    def _spend_reset(self, stream: Stream) -> None:
-        """A stream is given up before it is answered, by the client's doing."""
-        if stream.working is None:
-            self._control.spend(self._work())
-        else:
-            self._resets.spend(self.answered >> 1)
-
-    def _leave_behind(self, stream: Stream) -> None:
-        """It is given up, but its application may work on for a while: that counts as a stream until it ends."""
-        if stream.exchange is not None:
-            self.outlived(stream.working)
-
-    def outlived(self, exchange: Exchange | None) -> None:
-        """Its stream is closed."""
-        task = exchange.task if exchange is not None else None
-        if task is not None and not task.done():
-            self._orphans += 1
-            task.add_done_callback(self._end_orphan)
-
-    def _end_orphan(self, task: object) -> None:
-        self._orphans -= 1
-
-    def refuse(self, stream: Stream, error: ProtocolError) -> None:
-        """A request that is not served, but answered."""
-        log.warning("Refused a request from %s: %s", self.name(), error)
-        self._worked -= EARNED  # its answer is none that earns something: one connection could fill the log
-        self._control.spend(self._work())
-        if stream.exchange is not None and stream.exchange.task is not None:
-            self._spend_reset(stream)
-        self.dismiss(stream, error.status)
-
-    def dismiss(self, stream: Stream, status: int) -> None:
-        """The client is at fault: its request ends here, with this status if nothing has been said yet."""
-        self._leave_behind(stream)
-        exchange, stream.exchange = stream.exchange, None
-        # One that was refused before has no exchange any more, but may have an answer that waits for its window.
-        unanswered = not stream.answering if exchange is None else exchange.phase in {NEW, HEADED}
-        if exchange is not None and exchange.phase is not DONE:
-            if unanswered:
-                exchange.status = status
-            self.account(exchange)
-            exchange.disconnect()
-        if unanswered:
-            # HEAD's answer has no content (RFC 9110 section 9.3.2), and a head that could not be read may be one.
-            bare = exchange is None or exchange.scope.get("method") == "HEAD"
-            stream.send_head(status, PLAIN_TEXT, b"" if bare else b"%d\n" % status, False, Framing.WHOLE)
-        else:
-            self.reset(stream, ErrorCode.CANCEL)
-
-    def reset(self, stream: Stream, code: ErrorCode) -> None:
-        self._remember_reset(stream.id)
-        self._leave_behind(stream)
-        super().reset(stream, code)
-
-    def _remember_reset(self, number: int) -> None:
-        """Frames of it may still be on their way."""
-        if len(self._were_reset) >= REMEMBERED_RESETS:
-            del self._were_reset[next(iter(self._were_reset))]
-        self._were_reset[number] = None
-
-    def _work(self) -> int:
-        """What the connection was good for so far, as calm.py counts it."""
-        return self._worked + (self._requests + self.answered + self.pieces) * EARNED + (self.sent >> 12)
 
 
 def _table(others: Handler, named: dict[int, Handler]) -> tuple[Handler, ...]:

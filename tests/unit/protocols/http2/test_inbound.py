@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palfrey.protocols.http2.codes import ErrorCode
-from palfrey.protocols.http2.inbound import REMEMBERED_RESETS
 from palfrey.protocols.http2.stream import State, Stream
+from palfrey.protocols.http2.verdicts import REMEMBERED_RESETS
 from tests.support.http2 import Client
 from tests.support.http2driven import MemoryLink, connected
 from tests.support.http2frames import (
