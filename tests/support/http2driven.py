@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from palfrey.protocols.http2.connection import Http2Connection
-
 from palfrey.asgi.proxy import Trusted
 from palfrey.config.settings import Settings
 from palfrey.observe.access import AccessLog
+from palfrey.protocols.http2.connection import Http2Connection
 from palfrey.protocols.service import AccessLog as AccessPort
 from palfrey.protocols.service import Service
-from palfrey.types import ASGIApp
+from palfrey.types import ASGIApp, Receive, Scope, Send
 from tests.support.driven import CLIENT, SERVER, TURNS, FakeTransport
 from tests.support.http2 import Client, Cut
+from tests.support.inprocess import http, respond
 
 
 class MemoryLink:
@@ -97,3 +97,23 @@ async def connected(app: ASGIApp, *pairs: tuple[int, int], **options: Any) -> tu
     client = Client(link)
     await client.begin(*pairs)
     return link, client
+
+
+class Hanging:
+    """An application whose requests run until they are let go, whatever becomes of their clients; /well is answered."""
+
+    def __init__(self) -> None:
+        self.began = self.running = self.most = 0
+        self.let_go = asyncio.Event()
+        self.app = http(self._serve)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.began += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            if scope["path"] != "/well":
+                await self.let_go.wait()
+            await respond(send, b"done")
+        finally:
+            self.running -= 1
