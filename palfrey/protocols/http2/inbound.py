@@ -48,7 +48,8 @@ from palfrey.protocols.http2.frames import (
     unpadded,
 )
 from palfrey.protocols.http2.request import HeadReader
-from palfrey.protocols.http2.stream import ANSWERED, OPEN, Stream
+from palfrey.protocols.http2.sending import ANSWERED, OPEN
+from palfrey.protocols.http2.stream import Stream
 from palfrey.protocols.http2.websocket import websocket_app
 from palfrey.protocols.service import EACH_SWEEP
 

@@ -23,6 +23,7 @@ from palfrey.system.tcp import Outflow, outflow
 if TYPE_CHECKING:
     from palfrey.asgi.exchange import Exchange
     from palfrey.protocols.http2.limits import Http2Limits
+    from palfrey.protocols.http2.sending import Sending
     from palfrey.protocols.http2.stream import Stream
     from palfrey.protocols.service import Service
     from palfrey.types import HostPort
@@ -116,7 +117,7 @@ class Outbound(Watched, asyncio.Protocol):
             self.service.loop.call_soon(self.flush)
         self._out.append(frames)
 
-    def enqueue(self, stream: Stream) -> None:
+    def enqueue(self, stream: Sending) -> None:
         """It has content, and room for it in its window."""
         self._schedule.add(stream)
         self.crowded = True
@@ -124,7 +125,7 @@ class Outbound(Watched, asyncio.Protocol):
             self._flushing = True
             self.service.loop.call_soon(self.flush)
 
-    def dequeue(self, stream: Stream) -> None:
+    def dequeue(self, stream: Sending) -> None:
         """It has no more."""
         self._schedule.remove(stream)
         self.crowded = bool(self._schedule) or not self.writable

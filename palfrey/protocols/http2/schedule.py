@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from palfrey.protocols.http2.stream import Stream
+    from palfrey.protocols.http2.sending import Sending
 
 
 class Schedule:
@@ -20,31 +20,31 @@ class Schedule:
     __slots__ = ("_levels",)
 
     def __init__(self) -> None:
-        self._levels: dict[int, deque[Stream]] = {}
+        self._levels: dict[int, deque[Sending]] = {}
         """By urgency; a level is there only while it has streams."""
 
     def __bool__(self) -> bool:
         return bool(self._levels)
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: Sending) -> None:
         """To the end of its level; it must not be there."""
         level = self._levels.get(stream.urgency)
         if level is None:
             level = self._levels[stream.urgency] = deque()
         level.append(stream)
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: Sending) -> None:
         """It has to be there, with the urgency that it was added with."""
         level = self._levels[stream.urgency]
         level.remove(stream)
         if not level:
             del self._levels[stream.urgency]
 
-    def first(self) -> Stream:
+    def first(self) -> Sending:
         """The next one to write a frame. There has to be one."""
         return self._levels[min(self._levels)][0]
 
-    def took_turn(self, stream: Stream) -> None:
+    def took_turn(self, stream: Sending) -> None:
         """`first()` has written a frame, and has more."""
         if stream.incremental:
             self._levels[stream.urgency].rotate(-1)

@@ -10,7 +10,8 @@ import weakref
 import pytest
 
 from palfrey.protocols.http2.codes import ErrorCode
-from palfrey.protocols.http2.stream import QUEUE_LIMIT, UNREAD_LIMIT, State
+from palfrey.protocols.http2.sending import QUEUE_LIMIT, State
+from palfrey.protocols.http2.stream import UNREAD_LIMIT
 from tests.support.http2 import Client
 from tests.support.http2driven import connected
 from tests.support.http2frames import (
