@@ -78,6 +78,15 @@ async def serve(scope, receive, send):
         released[query].put_nowait(None)
         await start(status=204)
         await send({"type": "http.response.body"})
+    elif path == "/slow":
+        await start([(b"content-type", b"text/plain")])
+        await send({"type": "http.response.body", "body": b"begun, ", "more_body": True})
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.02)
+        await send({"type": "http.response.body", "body": b"ended"})
+    elif path == "/generation":
+        await start([(b"cache-control", b"no-store")])
+        await send({"type": "http.response.body", "body": os.environ["PALFREY_GENERATION"].encode()})
     elif path == "/endless":
         await start([(b"content-type", b"text/plain")])
         await send({"type": "http.response.body", "body": b"begun", "more_body": True})
@@ -206,6 +215,29 @@ PAGE = """\
 </script>
 """
 
+RELOADED = """\
+<!doctype html><meta charset="utf-8"><title>A reload</title>
+<script>
+  const report = what => fetch("/report", { method: "POST", body: JSON.stringify(what) })
+  const generation = async () => (await fetch("/generation")).text();
+
+  (async () => {
+    try {
+      const slow = fetch("/slow").then(response => response.text())
+      await report({ generation: await generation() })
+      let seen = []
+      while (!seen.length || seen.some(each => each === "1")) {
+        seen = await Promise.all(Array.from({ length: 20 }, generation))
+      }
+      await report({ generations: [...new Set(seen)] })
+      await report({ slow: await slow })
+    } catch (error) {
+      await report({ error: `${error} ${error.stack}` })
+    }
+  })()
+</script>
+"""
+
 SITE = """\
 <!doctype html><meta charset="utf-8"><title>Two hundred files</title>
 {elements}
@@ -304,3 +336,18 @@ def test_two_hundred_files_over_one_connection(serve: Start, site: Path) -> None
         parts = [(port, path) for port, _, _, path in asked(server) if path.startswith("/part")]
     assert len(parts) == len(set(parts)) == FILES
     assert len({port for port, _ in parts}) == 1
+
+
+def test_a_reload_while_a_page_asks_and_a_stream_goes_on(serve: Start, site: Path) -> None:
+    """What is on its way is finished where it is, and nothing fails meanwhile."""
+    (site / "files" / "index.html").write_text(RELOADED)
+    server = serve(*flags(site, "tls"), "--no-access-log", workers=1)
+    (old,) = server.workers()
+    with chromium(f"https://127.0.0.1:{server.port}/", site):
+        assert reported(server) == {"generation": "1"}
+        server.signal(signal.SIGHUP)
+        assert reported(server) == {"generations": ["2"]}
+        assert old in server.workers()
+        (site / "go").touch()
+        assert reported(server) == {"slow": "begun, ended"}
+    assert "Cut short" not in server.output
