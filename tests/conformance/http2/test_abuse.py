@@ -1017,6 +1017,23 @@ async def test_pings_with_each_message():
 
 
 @looped
+async def test_pings_with_each_message_of_an_upload():
+    """Nothing comes back meanwhile that could earn them."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, b"well" if scope["path"] == "/well" else b"%d" % len(await read_body(receive)))
+
+    site = await Site.of(app, http2_max_control_frames=50)
+    stream = await site.ask(ends=False)
+    for _ in range(500):
+        await site.client.send(data(stream, b"12345"), ping())
+    await site.client.send(data(stream, b"", END_STREAM))
+    assert (await site.client.response(stream)).body == b"2500"
+    await site.served()
+
+
+@looped
 async def test_events_whose_reader_opens_both_windows_for_each():
     go_on = asyncio.Semaphore(0)
 

@@ -1,4 +1,4 @@
-"""Streams: what is written in which order, what is counted, and how each of them ends."""
+"""Streams: what comes in and is counted, what the log is told, and how each of them ends."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from tests.support.http2driven import connected
 from tests.support.http2frames import (
     END_HEADERS,
     END_STREAM,
-    MAX_WINDOW,
     PADDED,
     Kind,
     Setting,
     data,
     headers,
     reset,
-    settings,
     window_update,
 )
 from tests.support.inprocess import echo, http, logged, looped, read_body, respond
@@ -115,103 +113,6 @@ async def test_each_request_is_logged_once(way: str):
         link.close()
         await link.settle()
     assert len(lines.statuses) == 1, lines.statuses
-
-
-# Order --------------------------------------------------------------------------------------------------------------
-
-
-@looped
-async def test_trailers_behind_a_refusal_that_waits_for_its_window():
-    """Nothing more can be said then: no second head."""
-    link, client = await connected(echo, SHUT, limit_request_body=10, limit_request_head=500)
-    with logged():
-        stream = await client.request("POST", ends=False)
-        await client.send(data(stream, bytes(11)))
-        assert (await client.head(stream)).status == 413
-        await client.send(headers(stream, client.block([("x-trailer", "x" * 600)])))
-        await client.roundtrip()
-    assert stream not in link.connection.streams
-    await link.idle()
-
-
-@pytest.mark.parametrize("size", [0, 10, 20_000])
-@looped
-async def test_a_refused_expectation_is_answered_whole_and_reset_after_a_while(size: int):
-    @http
-    async def app(scope, receive, send):
-        await send({**START, "status": 401})
-        await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
-        await send({"type": "http.response.body"})
-
-    link, client = await connected(app)
-    stream = await client.request("POST", "/", ("expect", "100-continue"), ("content-length", "5"), ends=False)
-    answer = await client.response(stream)
-    assert (answer.status, len(answer.body), answer.code) == (401, size, None)
-    link.pass_time(8)
-    await client.until(lambda: answer.code is not None, "RST_STREAM")
-    assert answer.code == ErrorCode.NO_ERROR
-    assert link.connection.streams == {}
-
-
-# Windows ------------------------------------------------------------------------------------------------------------
-
-
-@looped
-async def test_a_negative_window_is_made_up_for_first():
-    @http
-    async def app(scope, receive, send):
-        await send(START)
-        await send({"type": "http.response.body", "body": bytes(60_000), "more_body": True})
-        await event.wait()
-        await send({"type": "http.response.body", "body": bytes(60_000)})
-
-    event = asyncio.Event()
-    link, client = await connected(app)
-    client.generous = False
-    stream = await client.request()
-    answer = client.answer(stream)
-    await client.until(lambda: len(answer.body) == 60_000, "the first part")
-    await client.send(settings((Setting.INITIAL_WINDOW_SIZE, 0)))
-    await client.until(lambda: client.ledger.settings_acknowledged, "the ACK")
-    assert link.connection.streams[stream].send_window == -60_000
-    event.set()
-    await client.send(window_update(0, 1 << 20), window_update(stream, 60_000))
-    await client.roundtrip()
-    assert len(answer.body) == 60_000
-    await client.send(window_update(stream, 1))
-    await client.until(lambda: len(answer.body) == 60_001, "one byte more")
-    await client.send(window_update(stream, 59_999))
-    assert len((await client.response(stream)).body) == 120_000
-
-
-@looped
-async def test_an_increment_that_overflows_ends_the_stream_only():
-    _, client = await connected(echo)
-    stream = await client.request("POST", ends=False)
-    with logged():
-        await client.send(window_update(stream, MAX_WINDOW))
-        await client.stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR)
-    assert (await client.response(await client.request("GET", "/a"))).body == b"/a"
-
-
-@looped
-async def test_an_application_waits_beyond_the_queues_limit_and_not_before():
-    sent = []
-
-    @http
-    async def app(scope, receive, send):
-        await send(START)
-        for _ in range(10):
-            await send({"type": "http.response.body", "body": bytes(10_000), "more_body": True})
-            sent.append(10_000)
-        await send({"type": "http.response.body"})
-
-    link, client = await connected(app, SHUT)
-    stream = await client.request()
-    await link.settle(50)
-    assert sum(sent) <= QUEUE_LIMIT < sum(sent) + 10_000
-    await client.send(window_update(0, 1 << 20), window_update(stream, 1 << 20))
-    assert len((await client.response(stream)).body) == 100_000
 
 
 def given(client: Client, stream: int) -> int:
