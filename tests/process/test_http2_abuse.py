@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import select
 import signal
@@ -16,7 +17,6 @@ from tests.process.conftest import Start
 from tests.process.test_slow_clients import others
 from tests.support.http2 import Client, SocketLink
 from tests.support.http2frames import PREFACE, Kind, headers, reset, settings, split
-from tests.support.inprocess import looped
 from tests.support.processes import PATIENCE
 
 APP = """\
@@ -74,7 +74,6 @@ def goaway(wire: socket.socket, received: bytearray) -> int | None:
     return next((frame.code for frame in split(received) if frame.kind == Kind.GOAWAY), None)
 
 
-@looped
 async def bystander(port: int, served: list[bytes], until: list[bool]) -> None:
     """Asks and asks over one connection of HTTP/2."""
     client = Client(await SocketLink.connect(("127.0.0.1", port)))
@@ -93,7 +92,7 @@ def test_rapid_reset_is_cut_and_others_are_served(serve: Start, loop: str) -> No
     served: list[bytes] = []
     over: list[bool] = []
     with ThreadPoolExecutor(ATTACKERS + 1) as pool, others(server) as served_by_http1:
-        beside = pool.submit(bystander, server.port, served, over)
+        beside = pool.submit(asyncio.run, bystander(server.port, served, over))
         try:
             attacks = [
                 pool.submit(attack, server.port, 1 + 20 * (number % 3)) for number in range(ATTACKERS * CONNECTIONS)
