@@ -313,6 +313,28 @@ def test_disconnect_reaches_a_waiting_application(monkeypatch, loop, how):
     assert records.errors == []
 
 
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_an_application_that_only_sends_learns_that_its_client_left(loop, size):
+    """The write that fails is told of at the loop's next turn, which sending without end must not put off."""
+    ended = threading.Event()
+
+    @http
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
+        finally:
+            ended.set()
+
+    with logged(), serving(app, loop=loop) as server, server.client() as client:
+        client.sock.sendall(GET)
+        client.sock.recv(100)
+        client.close()
+        assert ended.wait(30)
+
+
 def test_what_is_sent_to_a_client_that_left_is_quiet():
     raised = []
     done = threading.Event()

@@ -149,6 +149,7 @@ class Outbound(Watched, asyncio.Protocol):
         if len(data) >= OUTBOX_LIMIT:
             self._empty_outbox()
             self._transport.write(data)
+            self._look_for_end()
             return
         if not self._outbox:
             self.service.loop.call_soon(self._empty_outbox)
@@ -156,6 +157,13 @@ class Outbound(Watched, asyncio.Protocol):
         self._outbox_size += len(data)
         if self._outbox_size >= OUTBOX_LIMIT:
             self._empty_outbox()
+            self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        """A write may have found out that the client is gone, which the loop tells at its next turn. An application
+        that does nothing but send has to wait for that, or the turn would never come."""
+        if self._transport.is_closing():
+            self.writable = False
 
     def _empty_outbox(self) -> None:
         """Writes what was held back. Before anything else is written, and before the connection closes."""
