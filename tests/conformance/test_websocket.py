@@ -212,6 +212,25 @@ def test_a_client_that_vanishes(loop, how):
     assert records.warnings == []
 
 
+def test_a_client_that_vanishes_while_the_application_only_sends(loop):
+    """The write that fails is told of at the loop's next turn, which sending without end must not put off."""
+    ended = threading.Event()
+
+    @accepted
+    async def app(scope, receive, send):
+        try:
+            while True:
+                await send({"type": "websocket.send", "text": "."})
+        finally:
+            ended.set()
+
+    with logged(), serving(app, loop=loop) as server:
+        client = opened(server)
+        client.take(100)
+        client.reset()
+        assert ended.wait(30)
+
+
 @pytest.mark.parametrize("how", ["reset", "end of file", "close"])
 def test_a_client_that_vanishes_before_it_is_accepted(loop, how):
     go, begun, results = asyncio.Event(), threading.Event(), []

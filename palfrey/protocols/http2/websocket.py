@@ -105,6 +105,9 @@ class StreamPipe:
     def get_write_buffer_size(self) -> int:
         return self._stream.queued
 
+    def is_closing(self) -> bool:
+        return self._closing or self._stream.closed
+
     def close(self) -> None:
         self._closing = True
         self._stream.send_body(b"", False)

@@ -60,6 +60,9 @@ JOIN_LIMIT = 1 << 14
 """A longer payload is not copied behind its header."""
 UNBOUNDED_WRITELINES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 """asyncio's own transport never said that its buffer is full after writelines() (CVE-2024-12254)."""
+LOOK_EACH = 64
+"""Messages after which it is looked whether a write has found out that the client is gone. The loop tells it at its
+next turn, which would never come if an application did nothing but send: it waits for room then."""
 DEFLATE_FROM = 64
 """Bytes from which on a message is deflated: shorter ones hardly shrink, if at all."""
 
@@ -88,6 +91,7 @@ class Pipe(Protocol):
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def get_write_buffer_size(self) -> int: ...
+    def is_closing(self) -> bool: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
 
@@ -264,6 +268,8 @@ class Engine(Drained):
             length = len(payload)
         self.messages_out += 1
         self.bytes_out += length
+        if not self.messages_out % LOOK_EACH and self._pipe.is_closing():
+            self.writable = False
         if length < 126:
             self._write(SHORT[first][length] + payload)
         elif length <= JOIN_LIMIT or _must_join(self._pipe):
