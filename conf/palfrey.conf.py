@@ -27,6 +27,10 @@ app = "hello:app"
 # [a directory; --app-dir, PALFREY_APP_DIR; also pythonpath]
 app_dir = "examples"
 
+# How the application is called; auto goes by what it is called with, where that tells.
+# [auto, asgi3, asgi2 or wsgi; --interface, PALFREY_INTERFACE]
+# interface = "auto"
+
 # ASGI's startup and shutdown events: on insists on them, auto takes an exception for "not
 # supported".
 # [auto, on or off; --lifespan, PALFREY_LIFESPAN; also asgi_lifespan]

@@ -172,6 +172,12 @@ class Settings:
         also=("--pythonpath",),
         aliases=("pythonpath",),
     )
+    interface: str = row(
+        "auto",
+        choice("auto", "asgi3", "asgi2", "wsgi", synonyms={"asgi": "asgi3"}),
+        APPLICATION,
+        "How the application is called; auto goes by what it is called with, where that tells.",
+    )
     lifespan: str = row(
         "auto",
         choice("auto", "on", "off"),
