@@ -70,7 +70,7 @@ class Server:
         Cancelling it is a stop at once.
         """
         settings = self.settings
-        app = self._app or load_app(settings.app or "", settings.factory, settings.app_dir)
+        app = self._app or load_app(settings.app or "", settings.factory, settings.app_dir, settings.interface)
         tls = server_tls(settings)
         if tls is not None and tls.notice is not None:
             log.warning("%s", tls.notice)

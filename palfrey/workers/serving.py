@@ -14,6 +14,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from palfrey.asgi.interface import adapt
 from palfrey.asgi.lifespan import Lifespan
 from palfrey.asgi.proxy import Trusted
 from palfrey.asgi.tls import TlsExtension
@@ -63,6 +64,7 @@ class Serving:
         share the listeners."""
         self._settings = settings
         self._loop = asyncio.get_running_loop()
+        app = adapt(app, settings)
         self._lifespan = Lifespan(app, settings.lifespan)
         trusted = None
         if settings.proxy_headers:

@@ -132,6 +132,18 @@ def test_a_modules_own_getattr_is_asked(write: Write) -> None:
     assert f"module '{name}' has no attribute 'nothing'" in str(refusal(f"{name}:nothing"))
 
 
+def test_a_double_callable(write: Write) -> None:
+    name = write("def app(scope):\n    async def instance(receive, send): pass\n    return instance\n")
+    assert load_app(f"{name}:app") is sys.modules[name].app
+
+
+def test_an_interface_that_is_named_is_believed(write: Write) -> None:
+    name = write("def app(environ, start_response): pass\n")
+    assert load_app(f"{name}:app", interface="asgi2") is sys.modules[name].app
+    with pytest.raises(AppLoadError, match="cannot be called"):
+        load_app(f"{write('app = 3')}:app", interface="asgi2")
+
+
 # The module does not exist ------------------------------------------------------------------------------------------
 
 
@@ -343,7 +355,11 @@ def test_slips(spec: str, advice: str) -> None:
         ("def app(environ, start_response): pass", "takes two arguments as a WSGI application does"),
         ("class W:\n    def __call__(self, a, b): pass\napp = W()", "Palfrey serves ASGI 3 applications"),
         ("class app: pass", "is a class; name an instance of it, or add --factory"),
-        ("def app(scope): pass", "cannot be called with (scope, receive, send), as ASGI 3 does: it is (scope)"),
+        ("async def app(scope): pass", "cannot be called with (scope, receive, send), as ASGI 3 does: it is (scope)"),
+        (
+            "def app(a, b, c, d): pass",
+            "cannot be called with (scope, receive, send), as ASGI 3 does: it is (a, b, c, d)",
+        ),
     ],
 )
 def test_not_an_application(write: Write, source: str, message: str) -> None:
