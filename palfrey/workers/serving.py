@@ -103,9 +103,10 @@ class Serving:
         self._acceptor.stop()
         self.service.begin_draining()
         if self._parting is None:
-            self._parting = self._loop.call_later(ON_ITS_WAY, self._part)
+            self._parting = self._loop.call_later(ON_ITS_WAY, self.part)
 
-    def _part(self) -> None:
+    def part(self) -> None:
+        """Closes the connections that have nothing in hand."""
         self._parting = None
         for connection in list(self.service.connections):
             connection.part()
