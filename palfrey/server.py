@@ -119,7 +119,7 @@ class Server:
         self._phase = Phase.SERVING
         if self._stopping.is_set():  # in the same turn
             self._begin_end()
-            await self.wait_stopped()
+            await self._ended()
             return False
         self.started.set()
         return True
@@ -129,14 +129,8 @@ class Server:
 
         Raises what `start` does. Cancelling it is a stop at once.
         """
-        if not await self.start():
-            return
-        try:
-            await self._stopping.wait()
+        if await self.start():
             await self.wait_stopped()
-        except asyncio.CancelledError:
-            await self.stop(at_once=True)
-            raise
 
     def stop(self, at_once: bool = False) -> Awaitable[None]:
         """Asks for the end: graceful, or `at_once`. May be called again to hurry.
@@ -154,7 +148,19 @@ class Server:
         return _End(self)
 
     async def wait_stopped(self) -> None:
-        """Returns when it serves no more; at once if `stop` has not been called. Raises what went wrong at the end."""
+        """Returns when a server that has been started has been stopped and all is over. Raises what went wrong then.
+
+        Cancelling it is a stop at once.
+        """
+        try:
+            if self._phase is Phase.SERVING:
+                await self._stopping.wait()
+            await self._ended()
+        except asyncio.CancelledError:
+            await self.stop(at_once=True)
+            raise
+
+    async def _ended(self) -> None:
         if self._end is not None:
             await asyncio.wait((self._end,))
             if not self._end.cancelled():
@@ -235,7 +241,7 @@ class _End:
         self._server = server
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self._server.wait_stopped().__await__()
+        return self._server._ended().__await__()
 
 
 def run(app: ASGIApp | str, **settings: Any) -> int:

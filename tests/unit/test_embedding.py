@@ -42,6 +42,10 @@ async def fetch(server: Server, path: str = "/") -> bytes:
         await writer.wait_closed()
 
 
+async def wait_for(end):
+    await end
+
+
 def only_this_task() -> bool:
     return asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -179,7 +183,7 @@ async def test_a_stop_may_be_asked_for_and_awaited_as_often_as_one_likes():
     server = make()
     await server.start()
     server.stop()
-    await asyncio.gather(server.stop(), server.stop(), server.wait_stopped())
+    await asyncio.gather(wait_for(server.stop()), wait_for(server.stop()), server.wait_stopped())
     await server.stop()
     await server.stop(at_once=True)
     assert only_this_task()
@@ -199,7 +203,7 @@ async def test_a_graceful_stop_waits_and_one_at_once_hurries_it():
     fetching = asyncio.ensure_future(fetch(server))
     await begun.wait()
     end = server.stop()
-    waiting = asyncio.ensure_future(server.wait_stopped())
+    waiting = asyncio.ensure_future(wait_for(end))
     for _ in range(20):
         await asyncio.sleep(0)
     assert not waiting.done()
