@@ -31,6 +31,11 @@ app_dir = "examples"
 # [auto, asgi3, asgi2 or wsgi; --interface, PALFREY_INTERFACE]
 # interface = "auto"
 
+# Threads of a worker that run a WSGI application. 0: it runs on the worker's event loop, for
+# applications that never wait long; its requests are read whole first. Without effect on ASGI.
+# [a whole number, from 0 to 1024; --threads, PALFREY_THREADS; also blocking_threads]
+# threads = 4
+
 # ASGI's startup and shutdown events: on insists on them, auto takes an exception for "not
 # supported".
 # [auto, on or off; --lifespan, PALFREY_LIFESPAN; also asgi_lifespan]

@@ -2,6 +2,7 @@
 
     asgi3   await app(scope, receive, send)
     asgi2   await app(scope)(receive, send)
+    wsgi    app(environ, start_response) -> an iterable of bytes
 
 One table, ADAPTERS: everything that serves knows ASGI 3 alone. `speaks` guesses by signatures, and only where those
 leave no doubt: what can be called with three arguments, or hides what it wants, is ASGI 3.
@@ -14,15 +15,20 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from palfrey.asgi.wsgi import WsgiApp
+
 if TYPE_CHECKING:
     from palfrey.config.settings import Settings
     from palfrey.types import ASGIApp, Receive, Scope, Send
 
 
-def adapt(app: Any, settings: Settings) -> ASGIApp:
-    """The application as Palfrey calls it. To be made inside the running loop, once, before lifespan startup."""
+def adapt(app: Any, settings: Settings, shared: bool = False) -> ASGIApp:
+    """The application as Palfrey calls it. To be made inside the running loop, once, before lifespan startup.
+
+    `shared`: other processes may run it at the same time.
+    """
     interface = settings.interface if settings.interface != "auto" else speaks(app) or "asgi3"
-    return ADAPTERS[interface](app, settings)
+    return ADAPTERS[interface](app, settings, shared)
 
 
 def speaks(app: Any) -> str | None:
@@ -31,7 +37,19 @@ def speaks(app: Any) -> str | None:
         return "asgi3"
     if _is_double(app):
         return "asgi2"
+    if is_wsgi(app):
+        return "wsgi"
     return None
+
+
+def is_wsgi(app: Any) -> bool:
+    """Whether it surely takes environ and start_response: two arguments, not three, and there is nothing to await."""
+    if takes(app, 3) is not False or takes(app, 2) is not True:
+        return False
+    if inspect.isclass(app):  # whose instances are the results (PEP 3333, "The Application/Framework Side")
+        return hasattr(app, "__iter__")
+    called = app if inspect.isroutine(app) else inspect.getattr_static(type(app), "__call__", None)
+    return not inspect.iscoroutinefunction(called) and not inspect.isasyncgenfunction(called)
 
 
 def _is_double(app: Any) -> bool:
@@ -73,12 +91,12 @@ def signature(function: Callable[..., Any]) -> inspect.Signature | None:
 # The adapters -------------------------------------------------------------------------------------------------------
 
 
-def _asgi3(app: Any, _: Settings) -> ASGIApp:
+def _asgi3(app: Any, _: Settings, __: bool) -> ASGIApp:
     found: ASGIApp = app
     return found
 
 
-def _asgi2(app: Any, _: Settings) -> ASGIApp:
+def _asgi2(app: Any, _: Settings, __: bool) -> ASGIApp:
     """A double callable. One that has no lifespan raises when it is called with that scope, as one of ASGI 3 does."""
 
     async def double(scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,5 +106,10 @@ def _asgi2(app: Any, _: Settings) -> ASGIApp:
     return double
 
 
-ADAPTERS: dict[str, Callable[[Any, Settings], ASGIApp]] = {"asgi3": _asgi3, "asgi2": _asgi2}
-"""By the setting `interface`, `auto` apart. Each is given the application and the settings of its server."""
+def _wsgi(app: Any, settings: Settings, shared: bool) -> ASGIApp:
+    return WsgiApp(app, settings.threads, shared)
+
+
+ADAPTERS: dict[str, Callable[[Any, Settings, bool], ASGIApp]] = {"asgi3": _asgi3, "asgi2": _asgi2, "wsgi": _wsgi}
+"""By the setting `interface`, `auto` apart. Each is given the application, the settings of its server, and whether
+other processes may run it, too."""

@@ -237,8 +237,9 @@ def _checked(app: Any, name: str, from_factory: bool, interface: str) -> Any:
         raise AppLoadError(f"{name} is a function without arguments; did you mean `{name} --factory`?")
     if takes(app, 2):
         raise AppLoadError(
-            f"{name} takes two arguments as a WSGI application does (environ, start_response), and Palfrey serves "
-            "ASGI 3 applications; use the framework's ASGI entry point or wrap it (asgiref.wsgi.WsgiToAsgi)"
+            f"{name} takes two arguments as a WSGI application does (environ, start_response), but "
+            + ("is a class" if inspect.isclass(app) else "is async")
+            + "; if it is one all the same, say so with --interface wsgi"
         )
     if inspect.isclass(app):
         raise AppLoadError(f"{name} is a class; name an instance of it, or add --factory to have one made")

@@ -178,6 +178,15 @@ class Settings:
         APPLICATION,
         "How the application is called; auto goes by what it is called with, where that tells.",
     )
+    threads: int = row(
+        4,
+        integer(0, 1024),
+        APPLICATION,
+        "Threads of a worker that run a WSGI application. 0: it runs on the worker's event loop, for applications that "
+        "never wait long; its requests are read whole first. Without effect on ASGI.",
+        also=("--blocking-threads",),
+        aliases=("blocking_threads",),
+    )
     lifespan: str = row(
         "auto",
         choice("auto", "on", "off"),

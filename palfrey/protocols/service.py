@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.identity import RequestIds
-from palfrey.asgi.start import starter
 from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.heads import HeadReader
 from palfrey.protocols.http1.render import HeadRenderer
@@ -24,7 +24,6 @@ from palfrey.protocols.websocket.limits import limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from palfrey.asgi.exchange import Exchange
     from palfrey.asgi.proxy import Trusted
     from palfrey.asgi.tls import TlsExtension
     from palfrey.config.settings import Settings
@@ -84,6 +83,7 @@ class Service:
         "connections",
         "default_fields",
         "draining",
+        "exchange",
         "extensions",
         "farewell",
         "first_byte_timeout",
@@ -133,7 +133,9 @@ class Service:
     ) -> None:
         """`trusted` is whose forwarded headers are believed, None when nobody's are."""
         self.app, self.loop = app, loop
-        self.start = starter(loop)
+        self.exchange: type[Exchange] = getattr(app, "exchange", Exchange)
+        """What runs the application: an exchange of its own kind where it is not ASGI's."""
+        self.start = self.exchange.starter(loop)
         self.access, self.state, self.trusted = access, state, trusted
         self.root_path = settings.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
@@ -163,7 +165,7 @@ class Service:
         self.limit_body = settings.limit_request_body
         self.limit_concurrency = settings.limit_concurrency
         # None where HTTP/1.1 alone is spoken.
-        self.websockets, self.http2 = limits(settings), http2_limits(settings)
+        self.websockets, self.http2 = limits(settings, self.exchange.websockets), http2_limits(settings)
         self.request_ids = RequestIds(settings.request_id) if settings.request_id is not None else None
         unique = self.request_ids.field if self.request_ids is not None else b""
         self.default_fields = DefaultFields(settings.server_header, settings.date_header, settings.headers)

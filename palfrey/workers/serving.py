@@ -18,6 +18,7 @@ from palfrey.asgi.interface import adapt
 from palfrey.asgi.lifespan import Lifespan
 from palfrey.asgi.proxy import Trusted
 from palfrey.asgi.tls import TlsExtension
+from palfrey.asgi.wsgi import WsgiApp
 from palfrey.protocols.service import Service
 from palfrey.workers.accept import Acceptor
 
@@ -64,8 +65,10 @@ class Serving:
         share the listeners."""
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        app = adapt(app, settings)
-        self._lifespan = Lifespan(app, settings.lifespan)
+        app = adapt(app, settings, shared=gate is not None)  # with others, or with its successor in a reload
+        self._lifespan = Lifespan(app, getattr(app, "lifespan", settings.lifespan))
+        if isinstance(app, WsgiApp):
+            log.info("The application is %s", app.introduction)
         trusted = None
         if settings.proxy_headers:
             trusted = Trusted(settings.forwarded_allow_ips, settings.forwarded_fields)

@@ -153,7 +153,7 @@ class Inbound(Outbound):
         app = service.application() if service.limit_concurrency else service.app
         if frame.upgrade:
             app = self._upgraded(app, scope, frame)
-        exchange = Exchange(self, app, scope, frame.expects_continue, monotonic(), not length)
+        exchange = service.exchange(self, app, scope, frame.expects_continue, monotonic(), not length)
         if service.request_ids is not None:
             service.request_ids.give(exchange, self.trusted is not None)
         self.exchange = exchange

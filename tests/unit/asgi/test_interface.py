@@ -135,3 +135,43 @@ def test_the_traceback_is_the_applications():
         assert "on the first call" in records.errors[0]
         assert "asgi/interface.py" not in records.errors[0]
         assert "exchange.py" not in records.errors[0]
+
+
+# WSGI ---------------------------------------------------------------------------------------------------------------
+
+
+class Wsgi:
+    def __call__(self, environ, start_response):
+        return []
+
+
+class WsgiResult:
+    """PEP 3333's second example: an instance is the result."""
+
+    def __init__(self, environ, start_response):
+        pass
+
+    def __iter__(self):
+        return iter([])
+
+
+async def awaited(environ, start_response):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("app", "interface"),
+    [
+        (lambda environ, start_response: [], "wsgi"),
+        (Wsgi(), "wsgi"),
+        (Wsgi().__call__, "wsgi"),
+        (functools.partial(lambda site, environ, start_response: [], "site"), "wsgi"),
+        (WsgiResult, "wsgi"),
+        (Wsgi, None),
+        (awaited, None),
+        (lambda *args: [], "asgi3"),
+        (lambda environ, start_response, more=None: [], "asgi3"),
+    ],
+)
+def test_what_takes_two_arguments_and_is_not_async_is_wsgi(app, interface):
+    assert speaks(app) == interface

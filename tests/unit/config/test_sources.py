@@ -309,9 +309,9 @@ def test_accesslog_none_turns_the_access_log_off(
 
 
 def test_names_without_effect_are_told_once_each(try_: Try) -> None:
-    resolved = try_("worker_class = 'asgi'\nreuse_port = True", threads="4")
+    resolved = try_("worker_class = 'asgi'\nreuse_port = True", initgroups="true")
     assert [message.partition(":")[0] for message in messages(resolved)] == [
-        "--threads has no effect",
+        "--initgroups has no effect",
         "palfrey.conf.py, line 2",
         "palfrey.conf.py, line 1",
     ]
