@@ -83,13 +83,11 @@ class BackgroundServer:
         self._tell()
 
     def ask(self, at_once: bool = False, part: bool = False) -> None:
-        """Asks for the end and does not wait for it; see `Server.stop` and `Server.part`."""
+        """Asks for the end and does not wait for it; see `Server.stop`."""
 
         def end() -> None:
             assert self._server is not None
-            if part:
-                self._server.part()
-            self._server.stop(at_once)
+            self._server.stop(at_once, part)
 
         self._early = True
         if self._loop is not None:

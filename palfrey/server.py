@@ -77,6 +77,7 @@ class Server:
         self._serving: Serving | None = None
         self._stopping = asyncio.Event()
         self._quitting = False
+        self._parting = False
         self._drain: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
         """From the first `stop` of a server that serves to the time when all is over."""
@@ -132,14 +133,16 @@ class Server:
         if await self.start():
             await self.wait_stopped()
 
-    def stop(self, at_once: bool = False) -> Awaitable[None]:
+    def stop(self, at_once: bool = False, part: bool = False) -> Awaitable[None]:
         """Asks for the end: graceful, or `at_once`. May be called again to hurry.
 
         What it returns may be awaited, for everything to be over: connections drained, lifespan shut down, sockets
-        closed. A graceful stop takes as long as the requests in hand, and clients that keep a connection for later
-        have it until `timeout_keep_alive`; but no longer than `graceful_timeout`.
+        closed. A graceful stop takes as long as the requests in hand, but no longer than `graceful_timeout`. Clients
+        that keep a connection for later have it until `timeout_keep_alive`, since they may just be sending on it; with
+        `part`, for those who know that they are not, it is closed.
         """
         self._quitting = self._quitting or at_once
+        self._parting = self._parting or part
         self._stopping.set()
         if self._phase is Phase.SERVING and self._end is None:
             self._begin_end()
@@ -175,11 +178,6 @@ class Server:
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         """A block that ends well stops gracefully; one that raised, at once."""
         await self.stop(at_once=kind is not None)
-
-    def part(self) -> None:
-        """Closes the connections that have nothing in hand. What a client is just sending on one of them is lost."""
-        if self._serving is not None:
-            self._serving.part()
 
     def _prepare(self) -> Serving:
         """Everything that can fail before the application is asked."""
@@ -221,6 +219,9 @@ class Server:
     async def _finish(self, serving: Serving) -> None:
         if not self._quitting:
             self._drain = asyncio.get_running_loop().create_task(serving.drain(last=True))
+            if self._parting:
+                await asyncio.sleep(0)  # behind its beginning: what is answered from now on is a connection's last
+                serving.part()
             await asyncio.wait((self._drain,))
         if self._quitting:
             serving.quit()

@@ -237,15 +237,30 @@ async def test_a_block_that_raises_stops_at_once():
 
 @looped
 async def test_idle_connections_are_closed_by_those_who_know_that_nobody_uses_them():
-    server = make()
+    server = make(timeout_keep_alive=1000, timeout_first_byte=1000, graceful_timeout=1000)
     await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n/")
-    server.part()
+    await server.stop(part=True)
     assert await reader.read() == b""
     writer.close()
-    await server.stop()
+
+
+@looped
+async def test_an_application_that_stops_its_server_as_it_answers():
+    @http
+    async def app(scope, receive, send):
+        server.stop(part=True)
+        await respond(send, b"bye")
+
+    server = make(app, timeout_keep_alive=1000, graceful_timeout=1000)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await reader.read()).endswith(b"bye")
+    writer.close()
+    await server.wait_stopped()
 
 
 @looped
