@@ -80,11 +80,11 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
         return environ
 
     def complete(self, environ: Environ, content: Any, size: int, client_gone: Callable[[], bool]) -> None:
-        """Adds what belongs to one exchange. `size` is the content's where it was collected, else -1.
+        """Adds what belongs to one exchange. `size` is the content's where all of it is there, 0 where not.
 
         A content in chunked coding has a length then, like any other: most frameworks read none without.
         """
-        if size >= 0:
+        if size:
             environ["CONTENT_LENGTH"] = str(size)
             environ.pop("HTTP_TRANSFER_ENCODING", None)
         environ["wsgi.input"] = content

@@ -47,7 +47,8 @@ class InlineExchange(WsgiExchange):
         context = copy_context()
         if not self._content_eof:
             return asyncio.create_task(self._run_later(app, running), context=context)
-        rest = context.run(self._answer, app, io.BytesIO(self._take_content()))
+        content = self._take_content()
+        rest = context.run(self._answer, app, io.BytesIO(content), len(content))
         if rest is None:
             running.discard(self)
             return None
@@ -74,9 +75,9 @@ class InlineExchange(WsgiExchange):
         finally:
             spool.close()
 
-    def _answer(self, app: WsgiApp, content: IO[bytes], size: int = -1) -> Coroutine[Any, Any, None] | None:
+    def _answer(self, app: WsgiApp, content: IO[bytes], size: int) -> Coroutine[Any, Any, None] | None:
         """Calls the application, and sends what it returns, if that is there; otherwise what will do it. Raises
-        nothing. `size` is the content's, where it was collected."""
+        nothing. `size` is the content's."""
         result: Any = None
         try:
             environ = app.environs.make(self.scope)

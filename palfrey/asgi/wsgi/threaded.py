@@ -89,9 +89,9 @@ class ThreadedExchange(WsgiExchange):
         self._ahead = 0
         """Bytes in `_parts`."""
         self._arriving: Arriving | None = None
-        self._input: IO[bytes]
-        self._size = -1
-        """The content's, where it was collected."""
+        self._input: IO[bytes] | None = None
+        self._size = 0
+        """The content's, where all of it is there."""
         self._running: set[Exchange]
 
     # ---------------------------------------------------------------- in the loop: from the request to a thread
@@ -104,7 +104,9 @@ class ThreadedExchange(WsgiExchange):
         self._running = running
         if not self._content_eof:
             return asyncio.create_task(self._run_later())
-        self._input = io.BytesIO(self._take_content())
+        content = self._take_content()
+        self._size = len(content)
+        self._input = io.BytesIO(content)
         self._submit()
         return None
 
@@ -131,12 +133,14 @@ class ThreadedExchange(WsgiExchange):
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        self._input = spool.file()
+        collected = spool.file()
         if complete:
             self._size = spool.size
+            self._input = collected
             self._submit()
             return
-        arriving = self._arriving = Arriving(self._input.read(), self.app.pool.call_back)
+        with collected:
+            arriving = self._arriving = Arriving(collected.read(), self.app.pool.call_back)
         self._input = io.BufferedReader(arriving, 1 << 16)
         self._submit()
         try:
@@ -196,6 +200,8 @@ class ThreadedExchange(WsgiExchange):
                 sent += len(part)
                 last = sent == length and not self._begun
                 self._say(part, not last)
+        if not last:
+            self._say(b"", False)
 
     def write(self, data: bytes) -> None:
         """Raises ClientDisconnected when nobody takes it. Waits while the client reads too slowly."""
@@ -286,17 +292,8 @@ class ThreadedExchange(WsgiExchange):
         if error is not None and not (self._broken and is_farewell(error)):
             self._failed(error)
         elif self.phase is not DONE:
-            self._end_content()
+            self._give_up()  # the client is gone
         self._end()
-
-    def _end_content(self) -> None:
-        if self._broken or self.peer is GONE:
-            self._give_up()
-            return
-        try:
-            self._put(b"", False)
-        except Exception as error:
-            self._failed(error)
 
     async def _send_wrapped(self, message: dict[str, Any]) -> None:
         """The file of a FileWrapper; no thread waits for it, and one closes it."""
@@ -318,6 +315,8 @@ class ThreadedExchange(WsgiExchange):
         self._running.discard(self)
         if self._arriving is not None:
             self._arriving.cut()
+        if self._input is not None:
+            self._input.close()
 
 
 class Closing:
