@@ -60,12 +60,13 @@ class Serving:
         tls: ServerTls | None = None,
         on_sweep: Callable[[Serving], None] | None = None,
         gate: Gate | None = None,
+        shared: bool = False,
     ) -> None:
         """To be made inside the running loop. `on_sweep` is called once a second (heartbeats). `gate`: where others
-        share the listeners."""
+        share the listeners. `shared`: there may be others in any case."""
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        app = adapt(app, settings, shared=gate is not None)  # with others, or with its successor in a reload
+        app = adapt(app, settings, shared=shared or gate is not None)  # with others, or with its successor in a reload
         self._lifespan = Lifespan(app, getattr(app, "lifespan", settings.lifespan))
         if isinstance(app, WsgiApp):
             log.info("The application is %s", app.introduction)
