@@ -100,7 +100,8 @@ app_dir = "examples"
 workers = 2
 
 # Accepted for Gunicorn's sake, without effect: there is one kind of worker.
-# ["asgi" or a name of uvicorn's workers; -k, --worker-class, PALFREY_WORKER_CLASS]
+# ["asgi", "gthread", "sync" or a name of uvicorn's workers; -k, --worker-class,
+# PALFREY_WORKER_CLASS]
 # worker_class = "asgi"
 
 # How many connections one worker may hold at a time; further ones wait to be accepted, by this

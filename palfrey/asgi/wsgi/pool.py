@@ -68,7 +68,7 @@ class Pool:
         try:
             await self._ended
         except asyncio.CancelledError:
-            log.warning("%d threads go on in the application and are left behind", self._threads)
+            log.warning("Threads that go on in the application and are left behind: %d", self._threads)
             raise
 
     def submit(self, job: Job) -> bool:

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("palfrey.error")
 
 WINDOW = 1 << 20
-"""Bytes of a response that a thread may be ahead of its client."""
+"""Bytes of a response that a thread may be ahead of its client. When it has to wait, then for half of them: woken for
+each part it would take the interpreter from the loop each time, for a switch interval (5 ms)."""
+PART = 4096
+"""What a part counts for beside its bytes: a thread that makes small ones must wait as well, or the loop had no end."""
 
 _REFUSAL = (503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")])
 
@@ -219,12 +222,12 @@ class ThreadedExchange(WsgiExchange):
         with gate:
             if self._broken:
                 raise ClientDisconnected("the client is gone")
-            self._ahead += len(part)
+            self._ahead += len(part) + PART
             self._parts.append((part, more))
         self.app.pool.call_back(self._pass_on)
         if self._ahead > WINDOW:
             with gate:
-                while self._ahead > WINDOW and not self._broken:
+                while self._ahead > WINDOW // 2 and not self._broken:
                     gate.wait()
 
     # ---------------------------------------------------------------- in the loop: from a thread to the client
@@ -240,7 +243,7 @@ class ThreadedExchange(WsgiExchange):
         if self._sending is not None:
             return
         parts = self._parts
-        while parts:
+        for _ in range(len(parts)):  # a thread that is faster than this must not keep the loop: it calls again for more
             if self.peer is GONE:
                 self._break()
                 break
@@ -252,7 +255,7 @@ class ThreadedExchange(WsgiExchange):
                 self._break()
                 break
             if self._gate is not None:
-                self._take_off(len(part))
+                self._take_off(len(part) + PART)
             if more and not self._stream.writable:
                 self._sending = asyncio.create_task(self._wait_for_client())
                 return
@@ -270,7 +273,8 @@ class ThreadedExchange(WsgiExchange):
         if gate is not None:
             with gate:
                 self._ahead -= count
-                gate.notify()
+                if self._ahead <= WINDOW // 2:
+                    gate.notify()
 
     def _break(self) -> None:
         """Nothing can be sent any more: tells the thread."""
