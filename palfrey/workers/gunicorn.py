@@ -71,9 +71,14 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         self._tls: ServerTls | None = tls_of(self.cfg, self._settings)  # while the key can be read
         self._quick = False
         self._aborted = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._ordered = asyncio.Event()
         self._step: asyncio.Task[None] | None = None
         super().init_process()
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        self._arm()
 
     def load_wsgi(self) -> None:
         try:
@@ -106,7 +111,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         loop.run_until_complete(_clear())
         loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
-        loop.close()
+        _close(loop)
         if status:
             sys.exit(status)
 
@@ -178,7 +183,6 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             loop.add_signal_handler(number, self._stop, True)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen)
         signal.signal(signal.SIGWINCH, signal.SIG_IGN)
-        self._arm()
         loop.add_reader(self.PIPE[0], self._told)  # Gunicorn's reloader has seen a change
 
     def _arm(self) -> None:
@@ -188,9 +192,10 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         dump_on_abort(self._error_fd(), self._abort)
 
     def _abort(self, number: int, frame: FrameType | None) -> None:
-        """What hangs is ended by SystemExit, and answered with 500. Should it be caught, the loop ends next."""
+        """What hangs is ended by SystemExit. Where that is caught (a request is answered with 500), the loop ends."""
         self._aborted = True
-        self._loop.stop()
+        if self._loop is not None:
+            self._loop.stop()
         self.handle_abort(number, frame)
 
     def _error_fd(self) -> int:
@@ -275,6 +280,19 @@ async def _clear() -> None:
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=CANCEL_GRACE)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """An order may come once more, to the process group and from the arbiter: nor must that end us before our time.
+
+    Closing the loop gives signals their usual effect again.
+    """
+    orders = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, orders)
+    loop.close()
+    for number in orders:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, orders)
 
 
 def _leave(*kept: object) -> None:

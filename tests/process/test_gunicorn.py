@@ -220,6 +220,26 @@ def test_a_graceful_end_takes_graceful_timeout_at_most(start: Start) -> None:
     assert server.wait() == 0
 
 
+def test_an_order_that_comes_again_ends_nothing_early(start: Start, tmp_path: Path) -> None:
+    """To the process group, as terminals and some supervisors send it, and then from the arbiter."""
+    (tmp_path / "conf.py").write_text(
+        HOOKS.replace(
+            "def worker_exit(server, worker): ",
+            "import signal\n"
+            "def worker_exit(server, worker):\n"
+            "    os.kill(worker.pid, signal.SIGTERM)\n"
+            "    os.kill(worker.pid, signal.SIGINT)\n"
+            "    ",
+        )
+    )
+    server = start("-c", "conf.py")
+    (pid,) = server.wait_until_up()
+    server.signal(signal.SIGTERM)
+    server.wait_for(f"hook worker_exit after 0 {pid}")
+    assert server.wait() == 0
+    assert "was sent" not in server.output
+
+
 def test_a_worker_that_hangs(start: Start, tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(HOOKS)
     server = start("-c", "conf.py", "--timeout", "1")
