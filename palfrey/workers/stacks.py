@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from palfrey.asgi.exchange import Exchange
+from palfrey.asgi.wsgi.inline import InlineExchange
 
 if TYPE_CHECKING:
     from palfrey.observe.scoreboard import Row
@@ -51,7 +52,7 @@ def interrupted(frame: FrameType | None, running: Collection[Exchange]) -> Excha
     there it is known by the scope that is handed on from function to function under that name.
     """
     while frame is not None:
-        if frame.f_code is _RUN:
+        if frame.f_code in _RUNS:
             exchange = frame.f_locals["self"]
             return exchange if isinstance(exchange, Exchange) else None
         if "scope" in frame.f_code.co_varnames:
@@ -63,7 +64,7 @@ def interrupted(frame: FrameType | None, running: Collection[Exchange]) -> Excha
     return None
 
 
-_RUN = Exchange.run.__code__
+_RUNS = {Exchange.run.__code__, InlineExchange.run.__code__, InlineExchange.go_on.__code__}
 _started = attrgetter("started")
 
 

@@ -1,14 +1,16 @@
 """A request's scope -> environ (PEP 3333, "environ Variables").
 
-Strings in environ are bytes, decoded as latin-1. What is the same for every request of a listener is made once and
-copied; header fields are looked up as pairs, since clients send the same ones over and over. Names with an underscore
-are dropped: in an environ nobody could tell `X_User` from `X-User`, which a proxy may have taken care of.
+Strings in environ are bytes, decoded as latin-1. What is made is remembered and copied, since clients ask for the same
+over and over: for a whole request, but nothing with credentials, for each field, and for what all requests of a
+listener have in common. Names with an underscore are dropped: in an environ nobody could tell `X_User` from `X-User`,
+which a proxy may have taken care of.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -26,12 +28,27 @@ Environ = dict[str, Any]
 BASES, FIELDS, FIELD_LENGTH = 64, 1024, 256
 """Bounds of what is remembered: addresses that requests come in by, header fields, and their length."""
 
+REQUESTS, REQUEST_LENGTH = 256, 1024
+"""Bounds of the requests that are remembered, by their paths, and of the length of each."""
+
 CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 """Never remembered."""
+
+Facts = tuple[Any, ...]
+_FACTS = itemgetter(
+    *("raw_path", "query_string", "method", "root_path", "headers"),
+    *("server", "scheme", "http_version"),
+)
+"""Of a scope, all that an environ depends on but for the client."""
 
 DROPPED: Final = ("wsgi.version", (1, 0))
 """Stands for a field that is left out; putting it into an environ changes nothing."""
 _CONTENT: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+_OWN: Final = (
+    *("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "REMOTE_ADDR", "REMOTE_PORT"),
+    *("wsgi.input", "waitress.client_disconnected", "palfrey.client_disconnected"),
+)
+"""What each request has of its own, beside its fields."""
 _PORTS: Final = {"https": "443", "http": "80"}
 
 
@@ -50,48 +67,51 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
             "wsgi.input_terminated": True,
             "SERVER_SOFTWARE": "palfrey",
         }
-        self._bases: dict[tuple[HostPort | None, str, str, str], Environ] = {}
+        self._bases: dict[tuple[Any, ...], Environ] = {}
+        self._before: dict[bytes, tuple[Facts, Environ]] = {}
+        """By path, the last request that is remembered: what it said, and what followed for its environ."""
 
-    def make(self, scope: Scope) -> Environ:
-        """All of an environ but `wsgi.input` and the client-gone check."""
-        root_path: str = scope["root_path"]
-        key = (scope["server"], scope["scheme"], scope["http_version"], root_path)
-        environ = (self._bases.get(key) or self._base(*key)).copy()
-        size = len(environ)
-        environ["REQUEST_METHOD"] = scope["method"]
-        raw_path: bytes = scope["raw_path"]
-        query: bytes = scope["query_string"]
-        environ["QUERY_STRING"] = query.decode("latin-1") if query else ""
-        if root_path or b"%" in raw_path or raw_path == b"*":
-            environ["PATH_INFO"] = path_info(raw_path, root_path)
-        else:
-            environ["PATH_INFO"] = scope["path"]
-        environ["REQUEST_URI"] = environ["RAW_URI"] = (raw_path + b"?" + query if query else raw_path).decode("latin-1")
+    def make(self, scope: Scope, content: Any, size: int, client_gone: Callable[[], bool]) -> Environ:
+        """The environ of one request. `size` is its content's where all of that is there, 0 where not."""
+        facts = _FACTS(scope)
+        before = self._before.get(facts[0])
+        environ = before[1].copy() if before is not None and before[0] == facts else self._make(facts)
         client: HostPort | None = scope["client"]
         if client is not None:
             environ["REMOTE_ADDR"], port = client
-            environ["REMOTE_PORT"] = str(port) if port else ""
-        else:
-            environ["REMOTE_ADDR"] = environ["REMOTE_PORT"] = ""
-        headers: list[Header] = scope["headers"]
-        environ.update(map(self.__getitem__, headers))
-        if len(environ) != size + _OWN + len(headers):
-            self._join(environ, headers)
-        return environ
-
-    def complete(self, environ: Environ, content: Any, size: int, client_gone: Callable[[], bool]) -> None:
-        """Adds what belongs to one exchange. `size` is the content's where all of it is there, 0 where not.
-
-        A content in chunked coding has a length then, like any other: most frameworks read none without.
-        """
-        if size:
-            environ["CONTENT_LENGTH"] = str(size)
-            environ.pop("HTTP_TRANSFER_ENCODING", None)
+            if port:
+                environ["REMOTE_PORT"] = str(port)
         environ["wsgi.input"] = content
         environ["waitress.client_disconnected"] = environ["palfrey.client_disconnected"] = client_gone
+        if size:
+            # A content in chunked coding has a length by now, like any other: most frameworks read none without.
+            environ["CONTENT_LENGTH"] = str(size)
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+        return environ
 
-    def _base(self, server: HostPort | None, scheme: str, version: str, root_path: str) -> Environ:
-        """What all requests have in common that come in by this address."""
+    def _make(self, facts: Facts) -> Environ:
+        """What follows from these facts, which no request before had."""
+        raw_path, query, method, root_path, headers, *listener = facts
+        environ = (self._bases.get((root_path, *listener)) or self._base(root_path, *listener)).copy()
+        known = len(environ)
+        environ["REQUEST_METHOD"] = method
+        environ["PATH_INFO"] = path_info(raw_path, root_path)
+        environ["QUERY_STRING"] = query.decode("latin-1")
+        target = raw_path + b"?" + query if query else raw_path
+        environ["REQUEST_URI"] = environ["RAW_URI"] = target.decode("latin-1")
+        environ.update(map(self.__getitem__, headers))
+        if len(environ) != known + len(headers):
+            self._join(environ, headers)
+        length = sum(len(name) + len(value) for name, value in headers)
+        if len(target) + length <= REQUEST_LENGTH and not any(name in CREDENTIALS for name, _ in headers):
+            if len(self._before) >= REQUESTS:
+                self._before.clear()
+            # The list of headers is the application's no more than its exchange's, so it is the copy that is kept.
+            self._before[raw_path] = ((*facts[:4], headers.copy(), *listener), environ.copy())
+        return environ
+
+    def _base(self, root_path: str, server: HostPort | None, scheme: str, version: str) -> Environ:
+        """What all requests have in common that come in by this address, with room for what they have not."""
         host, port = ("localhost", None) if server is None or server[1] is None else server
         base = {
             **self._constant,
@@ -103,9 +123,10 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
         }
         if scheme == "https":
             base["HTTPS"] = "on"
+        base.update(dict.fromkeys(_OWN, ""))
         if len(self._bases) >= BASES:
             self._bases.clear()
-        self._bases[server, scheme, version, root_path] = base
+        self._bases[root_path, server, scheme, version] = base
         return base
 
     def __missing__(self, field: Header) -> tuple[str, Any]:
@@ -129,10 +150,6 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
                 value = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + value
             seen.add(key)
             environ[key] = value
-
-
-_OWN = len(("REQUEST_METHOD", "QUERY_STRING", "PATH_INFO", "REQUEST_URI", "RAW_URI", "REMOTE_ADDR", "REMOTE_PORT"))
-"""How many keys `make` adds beside those of fields."""
 
 
 def path_info(raw_path: bytes, root_path: str) -> str:

@@ -15,7 +15,7 @@ import io
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from palfrey.asgi.exchange import DONE, GONE, Exchange
+from palfrey.asgi.exchange import DONE, GONE, HEADED, Exchange
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.wsgi.input import Spool, collect
@@ -47,12 +47,14 @@ class InlineExchange(WsgiExchange):
         context = copy_context()
         if not self._content_eof:
             return asyncio.create_task(self._run_later(app, running), context=context)
-        content = self._take_content()
+        content = self._content
+        if content:
+            content = self._take_content()
         rest = context.run(self._answer, app, io.BytesIO(content), len(content))
         if rest is None:
             running.discard(self)
             return None
-        return asyncio.create_task(self._finish(rest, running), context=context)
+        return asyncio.create_task(self.go_on(rest, running), context=context)
 
     async def _run_later(self, app: WsgiApp, running: set[Exchange]) -> None:
         """Once the content is there."""
@@ -71,7 +73,7 @@ class InlineExchange(WsgiExchange):
             if rest is None:
                 running.discard(self)
             else:
-                await self._finish(rest, running)
+                await self.go_on(rest, running)
         finally:
             spool.close()
 
@@ -80,14 +82,16 @@ class InlineExchange(WsgiExchange):
         nothing. `size` is the content's."""
         result: Any = None
         try:
-            environ = app.environs.make(self.scope)
-            app.environs.complete(environ, content, size, self.client_gone)
+            environ = app.environs.make(self.scope, content, size, self.client_gone)
             result = app.call(environ, self.start_response)
             kind = type(result)
             if (kind is list or kind is tuple) and self._written is None:
                 body = whole(result)
-                if body is not None:
-                    self._put(body, False)
+                head = self._head
+                if body is not None and head is not None:
+                    self.status, self.response_headers = head
+                    self.phase = HEADED
+                    self._send_head(body, False)
                     return None
             return self._stream_out(result)
         except BaseException as error:
@@ -101,7 +105,8 @@ class InlineExchange(WsgiExchange):
         except BaseException as error:
             self._failed(from_the_app(error))
 
-    async def _finish(self, rest: Coroutine[Any, Any, None], running: set[Exchange]) -> None:
+    async def go_on(self, rest: Coroutine[Any, Any, None], running: set[Exchange]) -> None:
+        """Sends what could not be sent at once."""
         try:
             await rest
         except BaseException as error:

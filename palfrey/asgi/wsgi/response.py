@@ -30,20 +30,31 @@ REMEMBERED, LENGTH = 1024, 128
 """Bounds of the response fields that are remembered."""
 
 
+FEW = 16
+"""Fields of a head that is remembered as a whole."""
+
+
 class HeadReader(dict["tuple[str, str]", "Header"]):
     """What applications give to start_response -> status and fields. As a dictionary: fields as text -> as bytes."""
 
     def __init__(self) -> None:
         super().__init__()
         self._statuses: dict[str, int] = {}
+        self._before: dict[str, tuple[list[tuple[str, str]], Head]] = {}
+        """By status, the last head that is remembered: applications say the same over and over."""
 
     def read(self, status: str, headers: list[tuple[str, str]]) -> Head:
         """Raises ApplicationError for what is no status, or no list of pairs of text that latin-1 has."""
-        code = self._statuses.get(status) or self._read_status(status)
         try:
-            return code, list(map(self.__getitem__, headers))
+            before = self._before.get(status)
+            if before is not None and before[0] == headers:
+                return before[1]
+            head = self._statuses.get(status) or self._read_status(status), list(map(self.__getitem__, headers))
         except (TypeError, ValueError) as error:
             raise ApplicationError(f"start_response: headers are a list of (name, value), both str: {error}") from None
+        if len(headers) <= FEW and status in self._statuses and all(field in self for field in headers):
+            self._before[status] = list(headers), head
+        return head
 
     def _read_status(self, status: str) -> int:
         if not isinstance(status, str) or not status[:3].isdecimal() or status[3:4] not in ("", " "):

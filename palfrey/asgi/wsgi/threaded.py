@@ -169,8 +169,7 @@ class ThreadedExchange(WsgiExchange):
         try:
             if self._broken:
                 raise ClientDisconnected("the client left before a thread was free")
-            environ = app.environs.make(self.scope)
-            app.environs.complete(environ, self._input, self._size, self.client_gone)
+            environ = app.environs.make(self.scope, self._input, self._size, self.client_gone)
             result = app.call(environ, self.start_response)
             kind = type(result)
             body = whole(result) if (kind is list or kind is tuple) and not self._begun else None
