@@ -12,11 +12,9 @@ with a port, a handler and a thread of its own. palfrey/asgi/handler.py has what
 from __future__ import annotations
 
 import inspect
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
-from palfrey.asgi.handler import Handler, Headers, Request, Response, handler_app
+from palfrey.asgi.handler import Handler, HandlerApp, Headers, Request, Response
 from palfrey.background import ADDRESS, BackgroundServer, embedded
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ __all__ = ["Handler", "Headers", "HttpServer", "Request", "Response"]
 
 MOST_THREADS = 40
 """Requests in their handlers at a time (as many as Starlette's and anyio's thread pool has); further ones wait."""
-DEFAULTS = {"limit_request_body": 16 << 20, "lifespan": "off", "interface": "asgi3", "ws": "none"}
+DEFAULTS = {"limit_request_body": 16 << 20, "lifespan": "on", "interface": "asgi3", "ws": "none"}
 """What is different here. Content is read whole before a handler is called, so it has to have a limit."""
 
 
@@ -62,13 +60,10 @@ class HttpServer:
         address = {} if ADDRESS & settings.keys() else {"host": host, "port": port}
         self.block = block
         self._port = port
-        self._ours = threading.local()
-        """Knows in which threads handlers are called."""
-        most = MOST_THREADS if threads is True else threads or 1
-        self._pool = ThreadPoolExecutor(most, "palfrey handler", self._mark)
         made = embedded({**DEFAULTS, **address, **settings})
-        app = handler_app(handler, tuple(args), self._pool, one_by_one=not threads)
-        self._server = BackgroundServer(made, app, access, "palfrey http server")
+        most = MOST_THREADS if threads is True else threads or 1
+        self._app = HandlerApp(handler, tuple(args), most, one_by_one=not threads)
+        self._server = BackgroundServer(made, self._app, access, "palfrey http server")
         self._started = False
         if start:
             self.start()
@@ -99,21 +94,16 @@ class HttpServer:
         except KeyboardInterrupt:
             self.stop()
             raise
-        finally:
-            self._pool.shutdown(wait=False)
 
     def stop(self) -> None:
         """Ends it: requests in hand are answered, within `graceful_timeout`. Returns when that is done.
 
         A handler may call it; there it returns at once. It may be called again, and before the start.
         """
-        if getattr(self._ours, "thread", False):
+        if self._app.called_from:
             self._server.ask(part=True)
-            return
-        try:
+        else:
             self._server.stop(part=True)
-        finally:
-            self._pool.shutdown(wait=False)
 
     def __enter__(self) -> Self:
         """Starts it, if that has not been done, and never blocks."""
@@ -128,14 +118,7 @@ class HttpServer:
         if self._started:
             raise RuntimeError("it has been started; make another")
         self._started = True
-        try:
-            self._server.start()
-        except BaseException:
-            self._pool.shutdown(wait=False)
-            raise
-
-    def _mark(self) -> None:
-        self._ours.thread = True
+        self._server.start()
 
 
 def _check(handler: Handler) -> None:

@@ -1,6 +1,7 @@
 """A function `handler(request, response)` as an ASGI 3 application: how it is called, and what goes in and comes out.
 
-Each request's content is read whole, the handler is called in a thread, and what it leaves in `response` is sent. An
+Each request's content is read whole, the handler is called in a thread (wsgi/pool.py), and what it leaves in `response`
+is sent. An
 iterable is asked for its next piece, in a thread again, only when the last one has gone on its way; so a slow client
 holds back its producer, and no thread. `one_by_one` has each request wait for the one before: until its handler has
 returned, and its iterable has ended.
@@ -12,15 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from concurrent.futures import Executor, Future, wait
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from palfrey.asgi.messages import ApplicationError
+from palfrey.asgi.wsgi.pool import Pool
 
 if TYPE_CHECKING:
-    from palfrey.types import ASGIApp, Header, Receive, Scope, Send
+    from palfrey.types import Header, Receive, Scope, Send
+
+log = logging.getLogger("palfrey.error")
 
 Handler = Callable[..., object]
 """handler(request, response, *args); what it returns is not looked at."""
@@ -106,30 +111,48 @@ class Response:
         return self._protocol
 
 
-def handler_app(handler: Handler, args: tuple[Any, ...], pool: Executor, one_by_one: bool) -> ASGIApp:
-    """An application without lifespan that calls `handler(request, response, *args)` in a thread of `pool`."""
-    turn = asyncio.Lock()
+class HandlerApp:
+    """The application. Its lifespan is that of its threads."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, handler: Handler, args: tuple[Any, ...], threads: int, one_by_one: bool) -> None:
+        """`handler(request, response, *args)` is called in one of so many threads."""
+        self._handler, self._args = handler, args
+        self._threads = Threads(threads)
+        self._turn: contextlib.AbstractAsyncContextManager[None] = (
+            asyncio.Lock() if one_by_one else contextlib.nullcontext()
+        )
+
+    @property
+    def called_from(self) -> bool:
+        """Whether the calling thread is one of those that handlers run in."""
+        return self._threads.within
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._threads.live(receive, send)
+            return
         data = await _content(receive)
         if data is None:
             return
         request = Request(scope, data)
         response = Response(request.protocol)
-        async with turn if one_by_one else contextlib.nullcontext():
-            await _in_thread(pool, handler, request, response, *args)
+        async with self._turn:
+            try:
+                await self._threads.call(self._handler, request, response, *self._args)
+            except Busy:
+                log.warning("Answered 503, since too many requests wait for a thread: %r", request)
+                response = Response(request.protocol)
+                response.status, response.headers["Retry-After"], response.data = 503, "1", "Service Unavailable\n"
             status, fields, body = _answer(response)
             pieces: Iterator[Any] | None = None
             if body is None:
                 assert response.data is not None
-                pieces = await _in_thread(pool, iter, response.data)
+                pieces = await self._threads.go_on(iter, response.data)
             await send({"type": "http.response.start", "status": status, "headers": fields})
             if pieces is not None:
-                await _stream(pieces, pool, send, scope["method"] != "HEAD")
+                await _stream(pieces, self._threads, send, scope["method"] != "HEAD")
         if body is not None:
             await send({"type": "http.response.body", "body": body})
-
-    return app
 
 
 # In ------------------------------------------------------------------------------------------------------------------
@@ -197,13 +220,13 @@ def _encoded(piece: object) -> bytes:
     raise ApplicationError(f"response.data yielded {type(piece).__name__}: pieces are str or bytes")
 
 
-async def _stream(pieces: Iterator[Any], pool: Executor, send: Send, wanted: bool) -> None:
+async def _stream(pieces: Iterator[Any], threads: Threads, send: Send, wanted: bool) -> None:
     """Sends what an iterator gives; closes it in any case, which is how a generator learns that its client is gone."""
-    step: Future[Any] | None = None
+    step: Step | None = None
     try:
         while wanted:
-            step = pool.submit(_call, next, (pieces, _END))
-            piece = await _outcome(step)
+            step = threads.begin(next, pieces, _END)
+            piece = await step.result()
             if piece is _END:
                 break
             body = _encoded(piece)
@@ -214,38 +237,103 @@ async def _stream(pieces: Iterator[Any], pool: Executor, send: Send, wanted: boo
         close = getattr(pieces, "close", None)
         if close is not None:
             # A step that was cancelled may still run, and a generator that runs cannot be closed.
-            await asyncio.shield(_in_thread(pool, _close, close, step))
+            await asyncio.shield(threads.go_on(_close, close, step))
 
 
 _END = object()
 
 
-def _close(close: Callable[[], object], step: Future[Any] | None) -> None:
+def _close(close: Callable[[], object], step: Step | None) -> None:
     if step is not None:
-        wait((step,))
+        step.ended.wait()
     close()
 
 
-async def _in_thread(pool: Executor, function: Callable[..., Any], *args: Any) -> Any:
-    """Calls it there. What it raises comes without the frames that led to it."""
-    return await _outcome(pool.submit(_call, function, args))
+# Threads -------------------------------------------------------------------------------------------------------------
 
 
-async def _outcome(called: Future[tuple[Any, BaseException | None]]) -> Any:
-    result, error = await asyncio.wrap_future(called)
-    if error is not None:
-        raise error
-    return result
+class Busy(Exception):
+    """So many wait for a thread that one more is refused."""
 
 
-def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
-    try:
-        return function(*args), None
-    except BaseException as error:
-        inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        if isinstance(error, Exception):
-            return None, error.with_traceback(inner)
-        # SystemExit and its like mean to end a program, which a request must not.
-        wrapped = RuntimeError(f"{type(error).__name__} in a handler: {error}")
-        wrapped.__cause__ = error.with_traceback(inner)
-        return None, wrapped
+class Threads:
+    """Where the user's code runs, by a `Pool`."""
+
+    def __init__(self, count: int) -> None:
+        self._pool = Pool(count)
+        self._here = threading.local()
+
+    @property
+    def within(self) -> bool:
+        """Whether the calling thread is one of these."""
+        return getattr(self._here, "ours", False)
+
+    async def live(self, receive: Receive, send: Send) -> None:
+        """A lifespan: at its end the threads end, when they have done what they were given."""
+        await receive()
+        self._pool.open()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._pool.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls it in a thread. What it raises comes without the frames that led to it. Raises Busy."""
+        step = Step(self, function, args)
+        if not self._pool.submit(step):
+            raise Busy
+        try:
+            return await step.result()
+        except asyncio.CancelledError:
+            self._pool.withdraw(step)  # if it has not begun
+            raise
+
+    async def go_on(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The same for what is a part of work that has begun: it is not refused, and goes before what only waits."""
+        return await self.begin(function, *args).result()
+
+    def begin(self, function: Callable[..., Any], *args: Any) -> Step:
+        """The same, to be awaited later."""
+        step = Step(self, function, args)
+        self._pool.hand(step)
+        return step
+
+
+class Step:
+    """One call in a thread."""
+
+    __slots__ = ("_args", "_error", "_function", "_future", "_result", "_threads", "ended")
+
+    def __init__(self, threads: Threads, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._threads = threads
+        self._function, self._args = function, args
+        self._future = asyncio.get_running_loop().create_future()
+        self._result: Any = None
+        self._error: Exception | None = None
+        self.ended = threading.Event()
+
+    async def result(self) -> Any:
+        await self._future
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def work(self) -> None:
+        """In the thread. Raises nothing."""
+        self._threads._here.ours = True
+        try:
+            self._result = self._function(*self._args)
+        except BaseException as error:
+            inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
+            if isinstance(error, Exception):
+                self._error = error.with_traceback(inner)
+            else:  # SystemExit and its like mean to end a program, which a request must not
+                self._error = RuntimeError(f"{type(error).__name__} in a handler: {error}")
+                self._error.__cause__ = error.with_traceback(inner)
+        self.ended.set()
+        self._threads._pool.call_back(self._done)
+
+    def _done(self) -> None:
+        self._threads._pool.done()
+        if not self._future.done():
+            self._future.set_result(None)

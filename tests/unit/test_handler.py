@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from palfrey.asgi.wsgi import pool
 from palfrey.errors import BindError, ConfigError
 from palfrey.handler import Headers, HttpServer
 from tests.support.inprocess import PATIENCE, logged
@@ -504,6 +505,45 @@ def test_as_many_as_one_says():
     with serving(handler, threads=2) as server:
         many(server, 8)
     assert max(most) <= 3  # one that leaves may not have said so yet when the next comes
+
+
+def test_more_than_can_wait_for_a_thread_are_refused(monkeypatch):
+    monkeypatch.setattr(pool, "AT_HAND", 1)
+    monkeypatch.setattr(pool, "WAITING", 0)
+    begun, proceed = threading.Event(), threading.Event()
+
+    def handler(request, response):
+        begun.set()
+        assert proceed.wait(PATIENCE)
+        response.data = "answered"
+
+    with serving(handler, threads=1) as server, raw(server) as client, logged() as records:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert begun.wait(PATIENCE)
+        refused = ask(server, "/too/many")
+        proceed.set()
+        assert client.response().body == b"answered"
+        assert ask(server).text == "answered"
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert "<Request GET /too/many>" in records.warnings[0]
+
+
+def test_a_handler_that_hangs_does_not_keep_its_program_alive():
+    script = (
+        "import sys, threading, socket\n"
+        "from palfrey.handler import HttpServer\n"
+        "begun = threading.Event()\n"
+        "def handler(request, response):\n    begun.set()\n    threading.Event().wait()\n"
+        "server = HttpServer(0, handler, block=False)\n"
+        "client = socket.create_connection(('127.0.0.1', server.port))\n"
+        "client.sendall(b'GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n')\n"
+        "begun.wait()\nprint('hangs')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "hangs\n"), done.stderr
 
 
 # Life ---------------------------------------------------------------------------------------------------------------
