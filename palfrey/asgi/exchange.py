@@ -279,14 +279,16 @@ class Exchange(Request):
         self._trailers_due = bool(message.get("trailers", False))
         self.phase = HEADED
 
-    def _send_head(self, body: bytes, more: bool) -> None:
+    def _send_head(self, body: bytes, more: bool, declared: int | None = None) -> None:
+        """`declared` is what the fields say of the content's length, -1 for nothing; None: to be looked for."""
         status = self.status
         if self.id_field is not None and not any(name.lower() == self.id_field[0] for name, _ in self.response_headers):
             self.response_headers = [*self.response_headers, self.id_field]
-        declared = -1
-        for name, value in self.response_headers:
-            if len(name) == 14 and name.lower() == b"content-length":
-                declared = content_length(value, declared)
+        if declared is None:
+            declared = -1
+            for name, value in self.response_headers:
+                if len(name) == 14 and name.lower() == b"content-length":
+                    declared = content_length(value, declared)
         if status in {204, 304} or self.scope.get("method") == "HEAD":
             framing, body = NONE, b""
         elif declared >= 0:

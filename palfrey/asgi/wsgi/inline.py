@@ -19,7 +19,7 @@ from palfrey.asgi.exchange import DONE, GONE, HEADED, Exchange
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.wsgi.input import Spool, collect
-from palfrey.asgi.wsgi.response import WsgiExchange, close, declared, not_bytes, whole, zero_copy
+from palfrey.asgi.wsgi.response import WsgiExchange, close, not_bytes, whole, zero_copy
 from palfrey.errors import from_the_app
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class InlineExchange(WsgiExchange):
         app: Any = self._app
         if getattr(app, "exchange", None) is None:  # the server's own answer in its place
             return asyncio.create_task(Exchange.run(self, running))
+        self.app = app
         self._begun = False
         self._head = self._written = None
         context = copy_context()
@@ -86,12 +87,12 @@ class InlineExchange(WsgiExchange):
             result = app.call(environ, self.start_response)
             kind = type(result)
             if (kind is list or kind is tuple) and self._written is None:
-                body = whole(result)
+                body = result[0] if len(result) == 1 and type(result[0]) is bytes else whole(result)
                 head = self._head
                 if body is not None and head is not None:
-                    self.status, self.response_headers = head
+                    self.status, self.response_headers, declared = head
                     self.phase = HEADED
-                    self._send_head(body, False)
+                    self._send_head(body, False, declared)
                     return None
             return self._stream_out(result)
         except BaseException as error:
@@ -150,20 +151,19 @@ class InlineExchange(WsgiExchange):
     async def _send_wrapped(self, message: dict[str, Any]) -> None:
         assert self._head is not None
         self._begun = True
-        status, headers = self._head
+        status, headers, _ = self._head
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send(message)
 
     async def _send_parts(self, parts: Iterator[bytes]) -> None:
-        length = declared(self._head)
-        sent = self.body_bytes
+        length, sent = -1, self.body_bytes
         for part in parts:
             if type(part) is not bytes:
                 raise not_bytes(part)
             if not part:
                 continue
-            if not sent:
-                length = declared(self._head)  # start_response may come as late as with the first part
+            if not sent and self._head is not None:  # start_response may come as late as with the first part
+                length = self._head[2]
             sent += len(part)
             if sent == length:
                 self._begun = True

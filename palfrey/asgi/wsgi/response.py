@@ -7,10 +7,10 @@ PEP 3333 has it: until then a second `start_response` with exc_info takes its pl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from palfrey.asgi.exchange import DONE, GONE, HEADED, NEW, THERE, Exchange
-from palfrey.asgi.messages import ApplicationError
+from palfrey.asgi.messages import ApplicationError, content_length
 from palfrey.asgi.wsgi.files import FileWrapper, regular_file
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Write = Callable[[bytes], None]
 StartResponse = Callable[..., Write]
 WsgiCallable = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
-Head = tuple[int, "list[Header]"]
+Head = tuple[int, "list[Header]", int]
+"""Status, fields, and the Content-Length that they declare, or -1."""
 
 JOINED = 1 << 18
 """Bytes of a list that are joined to one content with a Content-Length; PEP 3333 has longer ones sent as they are."""
@@ -40,20 +41,23 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
     def __init__(self) -> None:
         super().__init__()
         self._statuses: dict[str, int] = {}
-        self._before: dict[str, tuple[list[tuple[str, str]], Head]] = {}
+        self.before: dict[str, tuple[list[tuple[str, str]], Head]] = {}
         """By status, the last head that is remembered: applications say the same over and over."""
 
     def read(self, status: str, headers: list[tuple[str, str]]) -> Head:
-        """Raises ApplicationError for what is no status, or no list of pairs of text that latin-1 has."""
+        """What is not in `before`. Raises ApplicationError for what is no status, or no list of pairs of text that
+        latin-1 has, InvalidHeader for what is no Content-Length."""
         try:
-            before = self._before.get(status)
-            if before is not None and before[0] == headers:
-                return before[1]
-            head = self._statuses.get(status) or self._read_status(status), list(map(self.__getitem__, headers))
+            code, fields = self._statuses.get(status) or self._read_status(status), list(map(self.__getitem__, headers))
         except (TypeError, ValueError) as error:
             raise ApplicationError(f"start_response: headers are a list of (name, value), both str: {error}") from None
+        declared = -1
+        for name, value in fields:
+            if name == b"content-length":
+                declared = content_length(value, declared)
+        head = code, fields, declared
         if len(headers) <= FEW and status in self._statuses and all(field in self for field in headers):
-            self._before[status] = list(headers), head
+            self.before[status] = list(headers), head
         return head
 
     def _read_status(self, status: str) -> int:
@@ -81,10 +85,12 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
 class WsgiExchange(Exchange):
     """See the module. The head and everything behind it goes through the phases of `Exchange`."""
 
-    __slots__ = ("_begun", "_head")
+    __slots__ = ("_begun", "_head", "app")
 
     kind = "WSGI"
     websockets = False
+    app: WsgiApp
+    """Set by `run`, once it is sure that it is one."""
     _begun: bool
     """Whether the head is given away, and cannot be changed any more."""
     _head: Head | None
@@ -94,10 +100,6 @@ class WsgiExchange(Exchange):
     def starter(loop: asyncio.AbstractEventLoop) -> Any:
         """`run` has started it already, and given the task if there had to be one."""
         return _as_it_is
-
-    @property
-    def app(self) -> WsgiApp:
-        return cast("WsgiApp", self._app)
 
     def client_gone(self) -> bool:
         """`waitress.client_disconnected` and `palfrey.client_disconnected`: whether nobody waits for the response."""
@@ -113,7 +115,9 @@ class WsgiExchange(Exchange):
                 exc_info = None  # it refers to this frame
         elif self._head is not None:
             raise ApplicationError("start_response was called twice, the second time without exc_info")
-        self._head = self.app.heads.read(status, headers)
+        heads = self.app.heads
+        before = heads.before.get(status)
+        self._head = before[1] if before is not None and before[0] == headers else heads.read(status, headers)
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -125,9 +129,9 @@ class WsgiExchange(Exchange):
         if self.phase is NEW:
             if self._head is None:
                 raise ApplicationError("content was returned before start_response was called")
-            self.status, self.response_headers = self._head
+            self.status, self.response_headers, declared = self._head
             self.phase = HEADED
-            self._send_head(body, more)
+            self._send_head(body, more, declared)
         elif self.phase is not DONE:
             self._send_more(body, more)
 
@@ -149,11 +153,11 @@ def _as_it_is(task: Any) -> Any:
 
 
 def whole(result: Any) -> bytes | None:
-    """The content, where `result` is a list or tuple and short enough for one; None to have it iterated over."""
+    """The content, where `result`, a list or tuple, is short enough for one; None to have it iterated over."""
     if len(result) == 1:
-        content = result[0]
-        if type(content) is not bytes:
-            raise not_bytes(content)
+        if type(result[0]) is not bytes:
+            raise not_bytes(result[0])
+        content: bytes = result[0]
         return content
     if sum(map(len, result)) > JOINED:
         return None
@@ -165,14 +169,6 @@ def whole(result: Any) -> bytes | None:
 
 def not_bytes(content: Any) -> ApplicationError:
     return ApplicationError(f"a WSGI application's content is bytes, not {type(content).__name__}")
-
-
-def declared(head: Head | None) -> int:
-    """The Content-Length that was said, as far as it is one; else -1."""
-    for name, value in head[1] if head is not None else ():
-        if name == b"content-length" and value.isdigit() and len(value) <= 18:
-            return int(value)
-    return -1
 
 
 def close(result: Any) -> None:
@@ -190,8 +186,7 @@ def zero_copy(result: Any, head: Head | None) -> dict[str, Any] | None:
     if file is None:
         return None
     message: dict[str, Any] = {"type": "http.response.zerocopysend", "file": file}
-    length = declared(head)
-    if length >= 0:
+    if head is not None and head[2] >= 0:
         # PEP 3333: no more than was declared. Less than that is the application's error, which the exchange says.
-        message["count"] = length
+        message["count"] = head[2]
     return message

@@ -27,7 +27,7 @@ from palfrey.asgi.exchange import DONE, GONE, Exchange
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected, is_farewell
 from palfrey.asgi.wsgi.input import SPOOL, Arriving, Spool, collect
-from palfrey.asgi.wsgi.response import WsgiExchange, close, declared, not_bytes, whole, zero_copy
+from palfrey.asgi.wsgi.response import WsgiExchange, close, not_bytes, whole, zero_copy
 from palfrey.errors import from_the_app
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ each part it would take the interpreter from the loop each time, for a switch in
 PART = 4096
 """What a part counts for beside its bytes: a thread that makes small ones must wait as well, or the loop had no end."""
 
-_REFUSAL = (503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")])
+_REFUSAL = (503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")], -1)
 
 
 class ThreadedExchange(WsgiExchange):
@@ -104,6 +104,7 @@ class ThreadedExchange(WsgiExchange):
         app: Any = self._app
         if getattr(app, "exchange", None) is None:  # the server's own answer in its place
             return asyncio.create_task(Exchange.run(self, running))
+        self.app = app
         self._running = running
         if not self._content_eof:
             return asyncio.create_task(self._run_later())
@@ -153,7 +154,8 @@ class ThreadedExchange(WsgiExchange):
 
     def disconnect(self) -> None:
         super().disconnect()
-        if self._app is not None and self.app.pool.withdraw(self):
+        pool: Pool | None = getattr(self._app, "pool", None)
+        if pool is not None and pool.withdraw(self):
             self._end()
         self._break()
 
@@ -197,8 +199,8 @@ class ThreadedExchange(WsgiExchange):
             if type(part) is not bytes:
                 raise not_bytes(part)
             if part:
-                if not sent:
-                    length = declared(self._head)  # start_response may come as late as with the first part
+                if not sent and self._head is not None:  # start_response may come as late as with the first part
+                    length = self._head[2]
                 sent += len(part)
                 last = sent == length and not self._begun
                 self._say(part, not last)
@@ -303,7 +305,7 @@ class ThreadedExchange(WsgiExchange):
         try:
             if self._head is None:
                 raise ApplicationError("content was returned before start_response was called")
-            status, headers = self._head
+            status, headers, _ = self._head
             await self.send({"type": "http.response.start", "status": status, "headers": headers})
             await self.send(message)
         except Exception as error:
