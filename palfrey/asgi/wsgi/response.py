@@ -6,6 +6,7 @@ PEP 3333 has it: until then a second `start_response` with exc_info takes its pl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ FEW = 16
 """Fields of a head that is remembered as a whole."""
 
 
+_STATUS = re.compile(r"[0-9]{3}(?: |\Z)")
+
+
 class HeadReader(dict["tuple[str, str]", "Header"]):
     """What applications give to start_response -> status and fields. As a dictionary: fields as text -> as bytes."""
 
@@ -61,7 +65,7 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
         return head
 
     def _read_status(self, status: str) -> int:
-        if not isinstance(status, str) or not status[:3].isdecimal() or status[3:4] not in ("", " "):
+        if not isinstance(status, str) or _STATUS.match(status) is None:
             raise ApplicationError(f"start_response: {status!r} is no status, such as '200 OK'")
         code = int(status[:3])
         if code < 200:
