@@ -212,7 +212,7 @@ def test_an_iterable_is_streamed(data, body):
     assert (answer.framing, answer.body) == ("chunked", body)
 
 
-@pytest.mark.parametrize("data", [(), iter([]), [""]], ids=repr)
+@pytest.mark.parametrize("data", [(), iter([]), [""]], ids=["tuple", "iterator", "empty pieces"])
 def test_an_iterable_of_nothing(data):
     def handler(request, response):
         response.data = data
@@ -366,7 +366,7 @@ def test_an_exception_is_a_500_that_is_logged(error, said):
         assert "asgi/handler.py" not in records.errors[0]
 
 
-@pytest.mark.parametrize("data", [3, {"a": 1}, [1, 2], object()], ids=repr)
+@pytest.mark.parametrize("data", [3, {"a": 1}, [1, 2], object()], ids=["int", "dict", "list of int", "object"])
 def test_what_cannot_be_sent(data):
     def handler(request, response):
         response.data = data
