@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import os
+import sys
+import threading
 import traceback
 from collections.abc import Collection, Iterator
 from operator import attrgetter
@@ -20,12 +22,15 @@ from typing import TYPE_CHECKING
 
 from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.wsgi.inline import InlineExchange
+from palfrey.asgi.wsgi.threaded import ThreadedExchange
 
 if TYPE_CHECKING:
     from palfrey.observe.scoreboard import Row
 
 _OURS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NOBODYS = (_OURS, os.path.join(os.path.dirname(asyncio.__file__), ""))
+_BELOW = (_OURS, threading.__file__)
+"""What a thread's stack begins with, before the application's."""
 MOST = 10
 """Tasks or requests that are shown; a worker may hold thousands, and they tend to wait for the same."""
 
@@ -90,7 +95,11 @@ def note_oldest(row: Row, oldest: Exchange | None) -> None:
 
 
 def awaits_of(exchange: Exchange) -> str:
-    """Where a request's coroutine waits, outermost first, as lines of text; "" when that cannot be seen."""
+    """Where a request's coroutine or thread waits, outermost first, as lines of text; "" when that cannot be seen."""
+    if isinstance(exchange, ThreadedExchange):
+        frame = sys._current_frames().get(exchange.thread)
+        stack = traceback.extract_stack(frame) if frame is not None else []
+        return "".join(traceback.format_list([e for e in stack if not e.filename.startswith(_BELOW)])).rstrip()
     coroutine = None if exchange.task is None else exchange.task.get_coro()
     return "".join(traceback.format_list(_foreign(coroutine))).rstrip()
 

@@ -35,6 +35,10 @@ def pieces():
         say("pieces: closed")
 
 
+def hangs():
+    time.sleep(600)
+
+
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     headers = [("Content-Type", "application/octet-stream")]
@@ -56,7 +60,7 @@ def app(environ, start_response):
         return environ["wsgi.file_wrapper"](open("hundred", "rb"))
     if path == "/hang":
         say("hanging")
-        time.sleep(600)
+        hangs()
     if path == "/slow":
         say("slow: begun")
         environ["wsgi.input"].read()
@@ -195,3 +199,23 @@ def test_preloaded_in_a_mold(serve: Callable[..., Server]) -> None:
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert "WARNING" not in server.output
+
+
+def test_an_application_that_hangs_on_the_loop_is_named(serve: Start) -> None:
+    server = serve("--threads", "0", "--timeout", "1", workers=1)
+    with connected(server, "GET /hang?one HTTP/1.1\r\nHost: a\r\n\r\n"):
+        server.wait_for("in hangs")
+        server.wait_for(r'Running: "GET /hang\?one" from 127.0.0.1')
+        server.wait_for(r"Worker 1 \(\d+\) is ready")
+    assert server.get("/") == ["0"]
+
+
+def test_a_thread_that_hangs_is_named_and_its_worker_replaced(serve: Start) -> None:
+    options = ("--threads", "2", "--request-timeout", "0.5", "--graceful-timeout", "0.1")
+    server = serve(*options, workers=1)
+    with connected(server, "GET /hang?two HTTP/1.1\r\nHost: a\r\n\r\n"):
+        server.wait_for(r'Not answered for .* \(request_timeout\): "GET /hang\?two" from 127.0.0.1:\d+; it waits in')
+        server.wait_for("in app")
+        server.wait_for("in hangs")
+        server.wait_for(r"Worker 1 \(\d+\) is ready")
+    assert server.get("/") == ["0"]

@@ -65,6 +65,7 @@ class ThreadedExchange(WsgiExchange):
         "_running",
         "_sending",
         "_size",
+        "thread",
     )
 
     def __init__(
@@ -96,6 +97,8 @@ class ThreadedExchange(WsgiExchange):
         self._size = 0
         """The content's, where all of it is there."""
         self._running: set[Exchange]
+        self.thread = 0
+        """That works on it, by threading.get_ident(); 0 before and afterwards."""
 
     # ---------------------------------------------------------------- in the loop: from the request to a thread
 
@@ -163,6 +166,7 @@ class ThreadedExchange(WsgiExchange):
 
     def work(self) -> None:
         """Runs the application. Raises nothing."""
+        self.thread = threading.get_ident()
         copy_context().run(self._work)
 
     def _work(self) -> None:
@@ -191,6 +195,7 @@ class ThreadedExchange(WsgiExchange):
                 close(result)
             except BaseException as error:
                 self._error = self._error or from_the_app(error)
+        self.thread = 0
         pool.call_back(self._finished)
 
     def _iterate(self, result: Any) -> None:

@@ -352,7 +352,10 @@ def test_slips(spec: str, advice: str) -> None:
         ("app = None", "is None, which cannot be called"),
         ("app = 3", "is an int, which cannot be called"),
         ("def app(): pass", "is a function without arguments; did you mean `NAME:app --factory`?"),
-        ("async def app(environ, start_response): pass", "as a WSGI application does (environ, start_response), but is"),
+        (
+            "async def app(environ, start_response): pass",
+            "as a WSGI application does (environ, start_response), but is",
+        ),
         ("class app:\n    def __init__(self, a, b): pass", "say so with --interface wsgi"),
         ("class app: pass", "is a class; name an instance of it, or add --factory"),
         ("async def app(scope): pass", "cannot be called with (scope, receive, send), as ASGI 3 does: it is (scope)"),
