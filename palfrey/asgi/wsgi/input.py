@@ -85,7 +85,7 @@ class Arriving(io.RawIOBase):
 
     def __init__(self, first: bytes, call_back: Callable[[Callable[[], None]], None]) -> None:
         """`call_back` has something called in the loop."""
-        self._parts = [first]
+        self._parts = [first] if first else []
         self._held = len(first)
         self._eof = self._gone = False
         self._changed = threading.Condition()
@@ -111,7 +111,7 @@ class Arriving(io.RawIOBase):
                 self._changed.notify()
             if self._eof:
                 return
-            if full:
+            if full and not self._gone:  # it may have been cut while this was received
                 await self._room.wait()
 
     def cut(self) -> None:
