@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.support.loadclient import Options
 from tests.support.loadresult import Outcome
@@ -191,6 +193,7 @@ def test_a_quick_end_cuts_what_is_in_hand(start: Start, tmp_path: Path, number: 
     with server.request_in_flight():
         server.signal(number)
         server.wait_for(f"hook worker_int {pid}")
+        server.wait_for(r"\[WARNING\] Cut short: .*POST /begin")
         server.wait_for(f"lifespan.shutdown {pid}")
         server.wait_for(f"hook worker_exit after 1 {pid}")
         assert server.wait() == 0
@@ -220,7 +223,8 @@ def test_a_graceful_end_takes_graceful_timeout_at_most(start: Start) -> None:
     assert server.wait() == 0
 
 
-def test_an_order_that_comes_again_ends_nothing_early(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["PalfreyWorker", "PalfreyH11Worker"])
+def test_an_order_that_comes_again_ends_nothing_early(start: Start, tmp_path: Path, kind: str) -> None:
     """To the process group, as terminals and some supervisors send it, and then from the arbiter."""
     (tmp_path / "conf.py").write_text(
         HOOKS.replace(
@@ -232,7 +236,7 @@ def test_an_order_that_comes_again_ends_nothing_early(start: Start, tmp_path: Pa
             "    ",
         )
     )
-    server = start("-c", "conf.py")
+    server = start("-c", "conf.py", kind=kind)
     (pid,) = server.wait_until_up()
     server.signal(signal.SIGTERM)
     server.wait_for(f"hook worker_exit after 0 {pid}")
@@ -359,8 +363,12 @@ def test_rotated_logs(start: Start, tmp_path: Path) -> None:
     (tmp_path / "access").rename(tmp_path / "access.1")
     server.signal(signal.SIGUSR1)
     server.wait_for("Handling signal: usr1")
-    while not (tmp_path / "access").exists() or "/more" not in (tmp_path / "access").read_text():
+    for _ in range(2000):  # the signal is on its way to the worker
         server.get("/more")
+        if (tmp_path / "access").exists() and "/more" in (tmp_path / "access").read_text():
+            break
+    else:
+        pytest.fail("the access log was not opened again")
     assert (tmp_path / "access.1").read_text().startswith("/one\n")
     assert server.get("/")[0] == str(pid)
 
@@ -412,6 +420,41 @@ def test_reload_of_files(start: Start, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(APP)
     server.wait_until_up()
     assert server.get("/")
+
+
+def test_websockets(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "echo.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'websocket':\n"
+        "        await receive()\n"
+        "        await send({'type': 'websocket.accept'})\n"
+        "        while (message := await receive())['type'] == 'websocket.receive':\n"
+        "            await send({'type': 'websocket.send', 'text': message['text']})\n"
+    )
+    server = start(app="echo:app")
+    server.wait_for("Booting worker")
+    with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=PATIENCE) as client:
+        client.send("hello")
+        assert client.recv(PATIENCE) == "hello"
+        server.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(PATIENCE)
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1001
+    assert server.wait() == 0
+
+
+def test_the_example() -> None:
+    with Gunicorn(
+        *("-c", "gunicorn.conf.py", "-k", "palfrey.workers.PalfreyWorker"),
+        app="hello:app",
+        cwd=ROOT / "examples",
+        env={"PYTHONPATH": str(ROOT)},
+    ) as server:
+        pids = [int(server.wait_for(r"The application is loaded in (\d+)")[1]) for _ in range(2)]
+        server.get("/")
+        server.wait_for(r'^127.0.0.1 "GET / HTTP/1.1" 200 \d+ \d+ms$')
+        assert len(set(pids)) == 2
 
 
 def loaded(start: Start, *arguments: str) -> Gunicorn:
