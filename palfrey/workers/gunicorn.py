@@ -34,6 +34,7 @@ from gunicorn.workers.base import Worker
 
 from palfrey.config.settings import Settings
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, BootError, ConfigError
+from palfrey.workers.gunicorn_board import Board
 from palfrey.workers.gunicorn_settings import ineffective, settings_of, tls_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
 
     settings: ClassVar[dict[str, Any]] = {}
     """Palfrey's settings, by their names, for those that Gunicorn has no words for: a subclass may set them."""
+
+    _board: ClassVar[Board | None] = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        """In the arbiter, before the fork."""
+        super().__init__(*args, **more)
+        if PalfreyWorker._board is None:
+            PalfreyWorker._board = Board()
+        self._row = PalfreyWorker._board.give(self.tmp)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -120,6 +130,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
     async def _live(self, loop: asyncio.AbstractEventLoop) -> int:
         """Serves until told to stop; the exit status."""
         from palfrey.system.sockets import Address, Listener
+        from palfrey.workers.gate import Gate
         from palfrey.workers.serving import Serving
 
         self._obey(loop)
@@ -127,7 +138,10 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             return 0
         self._beat(loop)
         listeners = [Listener(each.sock, Address(kind="fd", fd=each.fileno())) for each in self.sockets]
-        serving = Serving(self._settings, self.wsgi, listeners, self._access(), self._tls, shared=True)
+        gate = None
+        if self._row is not None and self._board is not None:
+            gate = Gate(self._board.scoreboard, self._row, listeners)
+        serving = Serving(self._settings, self.wsgi, listeners, self._access(), self._tls, gate=gate, shared=True)
         serving.service.on_request = self._count
         self._call_hooks(serving)
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import ssl
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -420,6 +422,28 @@ def test_reload_of_files(start: Start, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(APP)
     server.wait_until_up()
     assert server.get("/")
+
+
+def test_connections_are_spread_evenly(start: Start) -> None:
+    server = start("--workers", "4", "--keep-alive", "60", "--graceful-timeout", "4")
+    pids = server.wait_until_up(4)
+    with ExitStack() as stack:
+        held = Counter()
+        for _ in range(48):
+            client = stack.enter_context(server.client())
+            held[int(client.request(GET).body.split()[0])] += 1
+        assert sorted(held) == sorted(pids)
+        # One may be blocked for longer than the others wait for it, on a machine that has more to do.
+        assert max(held.values()) <= 16, held
+    os.kill(pids[0], signal.SIGKILL)
+    (successor,) = server.wait_until_up()  # which has its row
+    with ExitStack() as stack:
+        for _ in range(200):
+            client = stack.enter_context(server.client())
+            if int(client.request(GET).body.split()[0]) == successor:
+                break
+        else:
+            pytest.fail("the successor is given no connection")
 
 
 def test_websockets(start: Start, tmp_path: Path) -> None:

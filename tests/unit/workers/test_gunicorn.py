@@ -19,7 +19,8 @@ import palfrey.workers
 from palfrey.config.foreign import FOREIGN
 from palfrey.config.settings import ROWS
 from palfrey.errors import ConfigError
-from palfrey.workers import PalfreyH11Worker, PalfreyWorker
+from palfrey.workers import PalfreyH11Worker, PalfreyWorker, gunicorn_board
+from palfrey.workers.gunicorn_board import Board
 from palfrey.workers.gunicorn_requests import LoggerAccess, RequestView, ResponseView, hooked
 from palfrey.workers.gunicorn_settings import INEFFECTIVE, SAME, ineffective, settings_of, tls_of
 from tests.support.inprocess import looped
@@ -114,6 +115,29 @@ def test_tls(tmp_path):
     cfg.set("keyfile", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="cannot read"):
         tls_of(cfg, settings_of(cfg, {}))
+
+
+def test_rows_of_the_board(tmp_path):
+    board = Board()
+    beats = [open(tmp_path / str(number), "w") for number in range(3)]  # noqa: SIM115
+    assert [board.give(beat) for beat in beats] == [0, 1, 2]
+    board.scoreboard.row(1).admits = 5
+    beats[1].close()
+    assert board.give(beats[1]) == 1
+    assert board.scoreboard.row(1).admits == 0
+    assert board.give(beats[0]) == 1  # closed still
+    assert board.give(beats[0]) == 3
+    assert board.scoreboard.reach == 4
+    for beat in beats:
+        beat.close()
+
+
+def test_a_board_may_be_full(monkeypatch, tmp_path):
+    monkeypatch.setattr(gunicorn_board, "ROWS", 1)
+    board = Board()
+    with open(tmp_path / "beat", "w") as beat:
+        assert board.give(beat) == 0
+        assert board.give(beat) is None
 
 
 def test_views():
