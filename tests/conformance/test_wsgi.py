@@ -244,6 +244,23 @@ def test_write_comes_before_what_is_returned(serve: Any) -> None:
     assert answer_of(serve, app).body == b"a" * 70000 + b"bc"
 
 
+@pytest.mark.parametrize("size", [10, 2_000_000])
+def test_an_error_behind_write(serve: Any, threads: int, size: int) -> None:
+    """On the loop nothing has been sent by then; from a thread, the beginning."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", PLAIN)(bytes(size))
+        raise ValueError("behind write()")
+
+    with logged() as log:
+        if threads:
+            with pytest.raises(Cut):
+                answer_of(serve, app)
+        else:
+            assert answer_of(serve, app).status == 500
+    assert len(log.errors) == 1
+
+
 def test_exc_info_takes_the_place_of_a_head_that_is_not_out(serve: Any) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [("X-First", "1")])

@@ -72,6 +72,8 @@ def app(environ, start_response):
         start_response("200 OK", headers)
         return [b"%d" % size]
     start_response("200 OK", headers)
+    if path == "/shared":
+        return [f"{environ['wsgi.multithread']} {environ['wsgi.multiprocess']}".encode()]
     return [b"%d" % made]
 """
 
@@ -157,8 +159,11 @@ def test_an_upload_of_a_hundred_megabytes_takes_little_memory(server: Server) ->
     assert most < 8 * MIB
 
 
-def test_the_start_says_what_is_served(server: Server) -> None:
-    assert "The application is a WSGI application, " in server.output
+def test_the_start_and_the_environ_say_how_it_is_served(server: Server) -> None:
+    """Under an arbiter a successor may run beside it."""
+    in_threads = "The application is a WSGI application, in up to 4 threads" in server.output
+    assert in_threads or "a WSGI application, on the event loop (threads = 0)" in server.output
+    assert server.get("/shared") == [str(in_threads), "True"]
 
 
 def test_a_graceful_stop_completes_what_threads_have_begun(serve: Start) -> None:

@@ -98,6 +98,8 @@ class InlineExchange(WsgiExchange):
         except BaseException as error:
             self._failed(from_the_app(error))
             self._close(result)
+            if self._written is not None:
+                self._written.close()
             return None
 
     def _close(self, result: Any) -> None:

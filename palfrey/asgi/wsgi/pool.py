@@ -88,6 +88,9 @@ class Pool:
     def hand(self, job: Job) -> None:
         """Puts it into the threads' queue, whatever waits."""
         self._handed += 1
+        if self._ended is not None:  # theirs ends before this
+            threading.Thread(target=job.work, name="palfrey-wsgi-last", daemon=True).start()
+            return
         if self._handed > self._threads < self.size:
             self._threads += 1
             threading.Thread(target=self._live, name=f"palfrey-wsgi-{self._threads}", daemon=True).start()

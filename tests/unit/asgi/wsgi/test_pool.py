@@ -136,3 +136,18 @@ async def test_giving_up_on_a_thread_is_said() -> None:
     assert log.warnings == ["Threads that go on in the application and are left behind: 1"]
     free.set()
     await job.over.wait()
+
+
+@looped
+async def test_what_comes_when_the_threads_are_ending_is_done_all_the_same() -> None:
+    pool, order, free = Pool(1), [], threading.Event()
+    pool.open()
+    first, last = Job(pool, order, 1, free), Job(pool, order, 2)
+    pool.submit(first)
+    closing = asyncio.ensure_future(pool.close())
+    await asyncio.sleep(0)
+    pool.hand(last)
+    await last.over.wait()
+    free.set()
+    await closing
+    assert order == [2, 1]
