@@ -181,6 +181,19 @@ def test_each_request_has_a_context_of_its_own(serve: Any) -> None:
         assert client.request(GET).body == client.request(GET).body == b"unset set"
 
 
+def test_not_even_one_that_is_answered_at_once_leaves_its_context_behind(serve: Any) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        found = variable.get()
+        variable.set("set")
+        start_response("200 OK", PLAIN)
+        return [found.encode()]
+
+    with serve(app) as server, server.client() as client:
+        # Pipelined, so that all are run in one turn of the loop.
+        client.send(GET * 8)
+        assert {client.response().body for _ in range(8)} == {b"unset"}
+
+
 # start_response, write, results -------------------------------------------------------------------------------------
 
 
@@ -599,7 +612,8 @@ def test_what_is_no_plain_file_is_read(serve: Any, big: Any) -> None:
     """A GzipFile has a fileno(), but not the content that it is read for."""
     packed = big.with_suffix(".gz")
     packed.write_bytes(gzip.compress(big.read_bytes()))
-    for opened in (gzip.GzipFile(packed), io.BytesIO(big.read_bytes())):
+    buffered = io.BufferedReader(gzip.GzipFile(packed))  # type: ignore[arg-type]
+    for opened in (gzip.GzipFile(packed), buffered, io.BytesIO(big.read_bytes())):
         with opened:
             answer = answer_of(serve, file_app(opened, PLAIN))
             assert (answer.framing, answer.body) == ("chunked", big.read_bytes())
