@@ -259,7 +259,7 @@ def test_a_dotenv_file_that_cannot_be_read(try_: Try, tmp_path: Path, monkeypatc
         ("keepalive = 'x'", {}, "keepalive = 'x' (palfrey.conf.py, line 1): must be a number of seconds"),
         (None, {"workers": "0"}, "workers = 0 (command line, --workers): must be from 1 to 512, or auto"),
         (None, {"loop": "trio"}, "loop = trio (command line, --loop): must be auto, uvloop or asyncio"),
-        ("worker_class = 'gevent'", {}, "worker_class = 'gevent' (palfrey.conf.py, line 1): Palfrey serves applications"),
+        ("worker_class = 'gevent'", {}, "worker_class = 'gevent' (palfrey.conf.py, line 1): Palfrey serves"),
         ("def pre_fork(server): ...", {}, "pre_fork = <function pre_fork at"),
         ("raw_env = ['SECRET']", {}, "raw_env = *** (palfrey.conf.py, line 1): must be NAME=VALUE"),
         ("bind = ['x' * 500, 3]", {}, "bind = ['xxxxxxxxxxxxxxx"),
