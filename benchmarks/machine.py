@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
-    *("palfrey", "uvicorn", "granian", "gunicorn", "hypercorn"),
+    *("palfrey", "uvicorn", "granian", "gunicorn", "hypercorn", "waitress"),
     *("uvloop", "httptools", "h11", "starlette", "fastapi", "pydantic", "websockets", "picows", "h2"),
 )
 

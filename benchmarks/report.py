@@ -47,8 +47,8 @@ are counted against its responses. Floors show what there is to be had: a uvloop
 a constant (`benchmarks/floor.py`), nginx with `return 200` or a file, and picows, a WebSocket server in C that runs
 no ASGI application (`benchmarks/websocket_floor.py`). uvicorn runs with uvloop, httptools and, for WebSockets,
 websockets-sansio, hypercorn with uvloop, granian with its ASGI interface on uvloop and one version of HTTP, Gunicorn
-with `-k asgi` and, for HTTP/2, `--http-protocols h2,h1`, on cleartext by prior knowledge; the commands are in
-`benchmarks/servers.py`. "µs" is processor time a response, of the server's whole process tree.
+with `-k asgi` (for WSGI `-k gthread`) and, for HTTP/2, `--http-protocols h2,h1`, on cleartext by prior knowledge; the
+commands are in `benchmarks/servers.py`. "µs" is processor time a response, of the server's whole process tree.
 
 To repeat it: `scripts/bench all --rounds 5 --seconds 3`, then `scripts/bench report`. `PALFREY_VENV` names the
 environment, and by that the Python. Every round is kept in `benchmarks/results`.

@@ -86,6 +86,8 @@ class Scenario:
     """The messages of a scenario that loads WebSockets instead of sending requests."""
     http2: Http2 | None = None
     """Asked over HTTP/2; else over HTTP/1.1."""
+    threads: int | None = None
+    """So many run the application, which is WSGI's, where a server can be told; 0 for none. None: it is ASGI's."""
     script: str = ""
     """What wrk runs, a file of benchmarks/; where options do not say it all."""
 
@@ -106,6 +108,7 @@ class Scenario:
 
 PLAIN, CONTENT, FRAMEWORKS, CONNECTIONS = "plain", "content", "frameworks", "connections"
 MESSAGES = "websockets"
+WSGI = "wsgi"
 HTTP2, HTTP2_TLS = "http2", "http2-tls"
 GROUPS = {
     PLAIN: "Hello, world: 13 bytes, 64 keep-alive connections",
@@ -113,6 +116,7 @@ GROUPS = {
     FRAMEWORKS: "Frameworks",
     CONNECTIONS: "TLS, and a new connection for each request",
     MESSAGES: "WebSocket messages, 64 connections",
+    WSGI: "WSGI: hello, world, 64 keep-alive connections",
     HTTP2: "HTTP/2, cleartext",
     HTTP2_TLS: "HTTP/2 over TLS",
 }
@@ -227,6 +231,22 @@ _OVER_HTTP1: dict[str, Scenario] = {
             group=CONNECTIONS,
             close=True,
             headers=(("Connection", "close"),),
+        ),
+        Scenario(
+            name="wsgi",
+            title="WSGI hello, without threads",
+            group=WSGI,
+            app="wsgi_hello:app",
+            contestants=("palfrey", "granian", "waitress"),
+            threads=0,
+        ),
+        Scenario(
+            name="wsgi-threads",
+            title="WSGI hello, 4 threads",
+            group=WSGI,
+            app="wsgi_hello:app",
+            contestants=("palfrey", "waitress", "gthread"),
+            threads=4,
         ),
         Scenario(
             name="ws-echo-64",

@@ -79,7 +79,8 @@ def _palfrey(wanted: Wanted) -> list[str]:
     http2 = ["--http", "h2"] if wanted.scenario.http2 else []
     tls = wanted.tls("--ssl-certfile", "--ssl-keyfile")
     fixed = ["--port", str(wanted.port), "--log-level", "warning"]
-    return _module("palfrey", wanted.scenario.app, *fixed, *http2, *log, *tls)
+    threads = [] if wanted.scenario.threads is None else ["--threads", str(wanted.scenario.threads)]
+    return _module("palfrey", wanted.scenario.app, *fixed, *http2, *log, *tls, *threads)
 
 
 def _palfrey_quiet(wanted: Wanted) -> list[str]:
@@ -102,7 +103,7 @@ def _granian(wanted: Wanted) -> list[str]:
     log = ["--access-log", "--log-level", "info"] if wanted.log else ["--no-access-log", "--log-level", "warning"]
     tls = wanted.tls("--ssl-certificate", "--ssl-keyfile")
     http = ["--http", "2" if wanted.scenario.http2 else "1"]
-    fixed = ["--interface", "asgi", "--workers", "1", "--loop", "uvloop"]
+    fixed = ["--interface", "asgi" if wanted.scenario.threads is None else "wsgi", "--workers", "1", "--loop", "uvloop"]
     return _module("granian", *fixed, *http, "--port", str(wanted.port), *log, *tls, wanted.scenario.app)
 
 
@@ -112,6 +113,17 @@ def _gunicorn(wanted: Wanted) -> list[str]:
     http2 = ["--http-protocols", "h2,h1", "--http2-cleartext", "prior-knowledge"] if wanted.scenario.http2 else []
     fixed = ["-k", "asgi", "-w", "1", "--log-level", "warning", "--no-control-socket"]
     return _module("gunicorn", *fixed, "-b", f"127.0.0.1:{wanted.port}", *http2, *log, *tls, wanted.scenario.app)
+
+
+def _gthread(wanted: Wanted) -> list[str]:
+    fixed = ["-k", "gthread", "-w", "1", "--log-level", "warning", "--no-control-socket"]
+    threads = ["--threads", str(wanted.scenario.threads)]
+    return _module("gunicorn", *fixed, *threads, "-b", f"127.0.0.1:{wanted.port}", wanted.scenario.app)
+
+
+def _waitress(wanted: Wanted) -> list[str]:
+    # It has threads always, 4 by default.
+    return _module("waitress", "--listen", f"127.0.0.1:{wanted.port}", wanted.scenario.app)
 
 
 def _hypercorn(wanted: Wanted) -> list[str]:
@@ -141,6 +153,8 @@ CONTESTANTS: dict[str, Contestant] = {
     "granian": Contestant("granian", "granian", _granian),
     "gunicorn": Contestant("gunicorn -k asgi", "gunicorn", _gunicorn),
     "hypercorn": Contestant("hypercorn", "hypercorn", _hypercorn),
+    "gthread": Contestant("gunicorn -k gthread", "gunicorn", _gthread),
+    "waitress": Contestant("waitress", "waitress", _waitress),
     "constant": Contestant("uvloop, constant write", "uvloop", _constant, floor=True),
     "nginx": Contestant("nginx", "", nginx.command, floor=True),
     "picows": Contestant("picows, no ASGI", "picows", _picows, floor=True),

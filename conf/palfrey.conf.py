@@ -27,6 +27,15 @@ app = "hello:app"
 # [a directory; --app-dir, PALFREY_APP_DIR; also pythonpath]
 app_dir = "examples"
 
+# How the application is called; auto goes by what it is called with, where that tells.
+# [auto, asgi3, asgi2 or wsgi; --interface, PALFREY_INTERFACE]
+# interface = "auto"
+
+# Threads of a worker that run a WSGI application. 0: it runs on the worker's event loop, for
+# applications that never wait long; its requests are read whole first. Without effect on ASGI.
+# [a whole number, from 0 to 1024; --threads, PALFREY_THREADS; also blocking_threads]
+# threads = 4
+
 # ASGI's startup and shutdown events: on insists on them, auto takes an exception for "not
 # supported".
 # [auto, on or off; --lifespan, PALFREY_LIFESPAN; also asgi_lifespan]
@@ -91,7 +100,8 @@ app_dir = "examples"
 workers = 2
 
 # Accepted for Gunicorn's sake, without effect: there is one kind of worker.
-# ["asgi" or a name of uvicorn's workers; -k, --worker-class, PALFREY_WORKER_CLASS]
+# ["asgi", "gthread", "sync" or a name of uvicorn's workers; -k, --worker-class,
+# PALFREY_WORKER_CLASS]
 # worker_class = "asgi"
 
 # How many connections one worker may hold at a time; further ones wait to be accepted, by this

@@ -165,7 +165,7 @@ def _import(resolved: Resolved) -> int:
             change_directory(settings.chdir)
         os.environ.update(resolved.environment, PALFREY_GENERATION="1", PALFREY_WORKER="1")
         load_app = importlib.import_module("palfrey.asgi.load").load_app
-        load_app(settings.app, settings.factory, settings.app_dir)
+        load_app(settings.app, settings.factory, settings.app_dir, settings.interface)
     except PalfreyError as error:
         _report(error)
         return error.exit_status

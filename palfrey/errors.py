@@ -6,6 +6,11 @@ line that a user is shown. None of these is shown with a traceback: they are the
 
 from __future__ import annotations
 
+import os
+
+_OURS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+"""Where the modules of Palfrey are."""
+
 EXIT_OK = 0
 EXIT_ERROR = 1
 """The configuration or the machine does not allow what was asked."""
@@ -71,6 +76,8 @@ class ProtocolError(Exception):
 
 
 def from_the_app(error: BaseException) -> BaseException:
-    """The exception with the frame of ours that called the application cut off the top of its traceback."""
+    """The exception with the frames of ours that called the application cut off the top of its traceback."""
     trace = error.__traceback__
-    return error.with_traceback(trace.tb_next) if trace is not None and trace.tb_next is not None else error
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return error.with_traceback(trace)

@@ -1,7 +1,8 @@
 """One process without an arbiter: `palfrey.run(app)` and `Server`, for embedding, notebooks and tests.
 
-`Server(settings, app).serve()` runs inside a loop that is already there and touches neither signals nor logging, so
-that two of them can live in one process. `run` is the whole program: logs, signals, a loop of its own.
+`Server(settings, app)` runs inside a loop that is already there and touches neither signals nor logging, so that any
+number of them can live in one process, in one loop or in several. `run` is the whole program: logs, signals, a loop of
+its own. `palfrey/background.py` puts a `Server` into a thread.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import os
 import signal
 import sys
 import sysconfig
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Self
 
 from palfrey.asgi.load import load_app
 from palfrey.config.settings import ROWS, Settings
 from palfrey.config.sources import Resolved, from_arguments
-from palfrey.errors import EXIT_OK, ConfigError, PalfreyError
+from palfrey.errors import EXIT_OK, BootError, ConfigError, PalfreyError
 from palfrey.master.generations import bound_addresses, server_tls
 from palfrey.master.logs import configure_logs
 from palfrey.observe.access import AccessLog
@@ -27,6 +29,8 @@ from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator
+
     from palfrey.types import ASGIApp
 
 log = logging.getLogger("palfrey.error")
@@ -41,55 +45,158 @@ INSTALLED = tuple(os.path.join(os.path.realpath(path), "") for path in sysconfig
 """Where modules are that nobody edits."""
 
 
-class Server:
-    """Serves one application until `stop()`. Attributes are valid once `started` is set."""
+class Phase(Enum):
+    """Where a server is in its life."""
 
-    def __init__(self, settings: Settings, app: ASGIApp | None = None, access: AccessLog | None = None) -> None:
-        """`app` is the application itself; without it `settings.app` is imported."""
+    NEW = "new"
+    STARTING = "starting"
+    SERVING = "serving"
+    ENDED = "ended"
+
+
+class Server:
+    """Serves one application in the loop that it is started in, once.
+
+        async with Server(settings, app) as server:
+            print(server.urls)
+
+    is `await server.start()` and `await server.stop()`; `await server.serve()` is both, for a program that does nothing
+    else. Everything but `urls` is to be called in that loop's thread.
+    """
+
+    def __init__(self, settings: Settings, app: Any = None, access: AccessLog | logging.Logger | None = None) -> None:
+        """`app` is the application itself; without it `settings.app` is imported. `access`: where requests are logged,
+        a logger (it gets records, see docs/logging.md) for one; None: nowhere."""
         self.settings = settings
         self.started = asyncio.Event()
+        """Set once it serves."""
         self.listeners: list[Listener] = []
         self._app = app
-        self._access = access or AccessLog.off()
+        self._access = AccessLog.to_logger(access) if isinstance(access, logging.Logger) else access or AccessLog.off()
+        self._phase = Phase.NEW
         self._serving: Serving | None = None
         self._stopping = asyncio.Event()
         self._quitting = False
+        self._parting = False
         self._drain: asyncio.Task[None] | None = None
+        self._end: asyncio.Task[None] | None = None
+        """From the first `stop` of a server that serves to the time when all is over."""
 
     @property
     def urls(self) -> list[str]:
-        """Where it listens, with real ports: `http://127.0.0.1:8000`."""
+        """Where it listens, with real ports: `http://127.0.0.1:8000`. Empty before the start."""
         secure = self.settings.ssl_certfile is not None or self.settings.ssl_context is not None
         urls = [listener.url for listener in self.listeners]
         return [url.replace("http://", "https://", 1) for url in urls] if secure else urls
 
-    async def serve(self) -> None:
-        """Starts, serves, and returns after `stop()` when all is drained.
+    async def start(self) -> bool:
+        """Returns when the application is up and connections are taken: True, or False where `stop` came first.
 
-        Raises ConfigError, BindError, AppLoadError or LifespanError when it cannot start, with nothing left behind.
-        Cancelling it is a stop at once.
+        Raises ConfigError, BindError, AppLoadError or LifespanError when it cannot start, with nothing left behind. So
+        does cancelling it.
         """
-        settings = self.settings
-        app = self._app or load_app(settings.app or "", settings.factory, settings.app_dir)
-        tls = server_tls(settings)
-        if tls is not None and tls.notice is not None:
-            log.warning("%s", tls.notice)
-        self.listeners = open_listeners(bound_addresses(settings), settings.backlog)
+        if self._phase is not Phase.NEW:
+            raise RuntimeError("a Server serves once; make another")
+        if self._stopping.is_set():
+            self._phase = Phase.ENDED
+            return False
+        self._phase = Phase.STARTING
         try:
-            serving = self._serving = Serving(settings, app, self.listeners, self._access, tls)
+            serving = self._serving = self._prepare()
             try:
-                if await self._start(serving):
-                    await self._stopping.wait()
-                    await self._end(serving)
+                ready = await self._begin(serving)
             except asyncio.CancelledError:
                 serving.quit()
                 await serving.close()
                 raise
-        finally:
-            for listener in self.listeners:
-                listener.close(unlink=True)
+        except BaseException as error:
+            self._over()
+            if isinstance(error, BootError) and error.detail and error.__cause__ is None:
+                error.add_note(error.detail)  # which a traceback shows
+            raise
+        if not ready:
+            self._over()
+            return False
+        self._phase = Phase.SERVING
+        if self._stopping.is_set():  # in the same turn
+            self._begin_end()
+            await self._ended()
+            return False
+        self.started.set()
+        return True
 
-    async def _start(self, serving: Serving) -> bool:
+    async def serve(self) -> None:
+        """Starts, serves, and returns after `stop()` when all is drained.
+
+        Raises what `start` does. Cancelling it is a stop at once.
+        """
+        if await self.start():
+            await self.wait_stopped()
+
+    def stop(self, at_once: bool = False, part: bool = False) -> Awaitable[None]:
+        """Asks for the end: graceful, or `at_once`. May be called again to hurry.
+
+        What it returns may be awaited, for everything to be over: connections drained, lifespan shut down, sockets
+        closed. A graceful stop takes as long as the requests in hand, but no longer than `graceful_timeout`. Clients
+        that keep a connection for later have it until `timeout_keep_alive`, since they may just be sending on it; with
+        `part`, for those who know that they are not, it is closed.
+        """
+        self._quitting = self._quitting or at_once
+        self._parting = self._parting or part
+        self._stopping.set()
+        if self._phase is Phase.SERVING and self._end is None:
+            self._begin_end()
+        if at_once and self._drain is not None:
+            self._drain.cancel()
+        return _End(self)
+
+    async def wait_stopped(self) -> None:
+        """Returns when a server that has been started has been stopped and all is over. Raises what went wrong then.
+
+        Cancelling it is a stop at once.
+        """
+        try:
+            if self._phase is Phase.SERVING:
+                await self._stopping.wait()
+            await self._ended()
+        except asyncio.CancelledError:
+            await self.stop(at_once=True)
+            raise
+
+    async def _ended(self) -> None:
+        if self._end is not None:
+            await asyncio.wait((self._end,))
+            if not self._end.cancelled():
+                self._end.result()
+
+    async def __aenter__(self) -> Self:
+        """Raises what `start` does."""
+        if not await self.start():
+            raise RuntimeError("the server was stopped before it had started")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        """A block that ends well stops gracefully; one that raised, at once."""
+        await self.stop(at_once=kind is not None)
+
+    def _prepare(self) -> Serving:
+        """Everything that can fail before the application is asked."""
+        settings = self.settings
+        for name in ARBITERS:
+            if getattr(settings, name) != ROWS[name].default:
+                raise ConfigError(
+                    f"{name} is an arbiter's affair, and here is none: start it as `palfrey`, or palfrey.run"
+                )
+        app = self._app
+        if app is None:
+            app = load_app(settings.app or "", settings.factory, settings.app_dir, settings.interface)
+        tls = server_tls(settings)
+        if tls is not None and tls.notice is not None:
+            log.warning("%s", tls.notice)
+        self.listeners = open_listeners(bound_addresses(settings), settings.backlog)
+        return Serving(settings, app, self.listeners, self._access, tls)
+
+    async def _begin(self, serving: Serving) -> bool:
         """Starts, unless `stop()` comes before the application is ready; whether it serves."""
         start = asyncio.ensure_future(serving.start())
         stop = asyncio.ensure_future(self._stopping.wait())
@@ -102,23 +209,40 @@ class Server:
         if start.cancelled():
             return False
         start.result()
-        self.started.set()
         return True
 
-    async def _end(self, serving: Serving) -> None:
+    def _begin_end(self) -> None:
+        assert self._serving is not None
+        self._end = asyncio.get_running_loop().create_task(self._finish(self._serving), name="palfrey end")
+        self._end.add_done_callback(self._over)
+
+    async def _finish(self, serving: Serving) -> None:
         if not self._quitting:
             self._drain = asyncio.get_running_loop().create_task(serving.drain(last=True))
+            if self._parting:
+                await asyncio.sleep(0)  # behind its beginning: what is answered from now on is a connection's last
+                serving.part()
             await asyncio.wait((self._drain,))
         if self._quitting:
             serving.quit()
         await serving.close()
 
-    def stop(self, at_once: bool = False) -> None:
-        """Asks for the end: graceful, or `at_once`. May be called again to hurry."""
-        self._quitting = self._quitting or at_once
-        self._stopping.set()
-        if at_once and self._drain is not None:
-            self._drain.cancel()
+    def _over(self, _: object = None) -> None:
+        self._phase = Phase.ENDED
+        for listener in self.listeners:
+            listener.close(unlink=True)
+
+
+class _End:
+    """The end of a server, to be awaited or not."""
+
+    __slots__ = ("_server",)
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._server._ended().__await__()
 
 
 def run(app: ASGIApp | str, **settings: Any) -> int:

@@ -34,6 +34,7 @@ from palfrey.asgi.messages import (
     open_whole,
 )
 from palfrey.asgi.request import Request
+from palfrey.asgi.start import starter
 from palfrey.asgi.stream import ClientDisconnected, Framing, is_farewell
 from palfrey.errors import from_the_app
 
@@ -104,6 +105,13 @@ class Exchange(Request):
         "status",
         "task",
     )
+
+    kind = "ASGI"
+    """The application's interface, for the log."""
+    websockets = True
+    """Whether an application of that interface can take them."""
+    starter = staticmethod(starter)
+    """Of a loop: what is given the result of `run`, and gives the task, if there is one."""
 
     _framing: Framing
     """Of the response's content, once the head is out."""
@@ -281,14 +289,16 @@ class Exchange(Request):
         self._trailers_due = bool(message.get("trailers", False))
         self.phase = HEADED
 
-    def _send_head(self, body: bytes, more: bool) -> None:
+    def _send_head(self, body: bytes, more: bool, declared: int | None = None) -> None:
+        """`declared` is what the fields say of the content's length, -1 for nothing; None: to be looked for."""
         status = self.status
         if self.id_field is not None and not any(name.lower() == self.id_field[0] for name, _ in self.response_headers):
             self.response_headers = [*self.response_headers, self.id_field]
-        declared = -1
-        for name, value in self.response_headers:
-            if len(name) == 14 and name.lower() == b"content-length":
-                declared = content_length(value, declared)
+        if declared is None:
+            declared = -1
+            for name, value in self.response_headers:
+                if len(name) == 14 and name.lower() == b"content-length":
+                    declared = content_length(value, declared)
         if status in {204, 304} or self.scope.get("method") == "HEAD":
             framing, body = NONE, b""
         elif declared >= 0:
@@ -446,11 +456,7 @@ class Exchange(Request):
         try:
             await self._app(self.scope, self.receive, self.send)
         except BaseException as error:  # SystemExit in a handler must not end the worker either
-            if self.phase is DONE and isinstance(error, asyncio.CancelledError):
-                log.warning("Cut short: what the application went on with behind its answer to %s", self.describe())
-            elif self.peer is THERE or not is_farewell(error):
-                log.error("Exception in ASGI application, answering %s", self.describe(), exc_info=from_the_app(error))
-            self._fail()
+            self._failed(from_the_app(error))
             if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
                 raise
         else:
@@ -459,13 +465,23 @@ class Exchange(Request):
         finally:
             running.discard(self)
 
+    def _failed(self, error: BaseException) -> None:
+        """The application raised: says so, unless all that is wrong is a client that left, and ends the response."""
+        if self.phase is DONE and isinstance(error, asyncio.CancelledError):
+            log.warning("Cut short: what the application went on with behind its answer to %s", self.describe())
+        elif self.peer is THERE or not is_farewell(error):
+            log.error("Exception in %s application, answering %s", self.kind, self.describe(), exc_info=error)
+        self._fail()
+
     def _returned_early(self) -> None:
         if self.peer is not THERE:
             # It was told http.disconnect, and an application that then just returns (Django) does well.
             self._give_up()
             return
         state = "starting" if self.phase is NEW else "completing"
-        log.error("The ASGI application returned without %s its response, answering %s", state, self.describe())
+        log.error(
+            "The %s application returned without %s its response, answering %s", self.kind, state, self.describe()
+        )
         self._fail()
 
     def _fail(self) -> None:

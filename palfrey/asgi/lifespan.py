@@ -62,7 +62,8 @@ class Lifespan:
             # Starlette sends its whole traceback as the message; the last line of one says what happened.
             lines = failure.strip().splitlines() or ["it gave no reason"]
             detail = failure.rstrip() if len(lines) > 1 else ""
-            raise LifespanError(f"the application's lifespan startup failed: {lines[-1]}", detail)
+            # What it raised behind its message (Starlette does) is there by now, with the traceback.
+            raise LifespanError(f"the application's lifespan startup failed: {lines[-1]}", detail) from self._cause()
         if self.phase is Phase.ENDED:
             self._ended_at_once()
 
@@ -72,11 +73,14 @@ class Lifespan:
             raise LifespanError(
                 f"the application's lifespan raised {type(self._raised).__name__} during startup",
                 "".join(traceback.format_exception(from_the_app(self._raised))).rstrip(),
-            )
+            ) from self._raised
         if self._mode == "on":
             raise LifespanError("the application's lifespan ended during startup without an answer")
         if self._raised is not None:
             log.debug("The application seems to have no lifespan: it raised %r", self._raised)
+
+    def _cause(self) -> BaseException | None:
+        return None if self._raised is None else from_the_app(self._raised)
 
     async def shutdown(self) -> None:
         """Returns when the application has shut down, or failed to, which is logged; at once if it never started.

@@ -16,12 +16,12 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from palfrey.asgi.interface import signature, speaks, takes
 from palfrey.errors import AppLoadError
-from palfrey.types import ASGIApp
 
 DEFAULT_ATTRIBUTES = ("app", "application")
 """Tried in this order when the import string names a module alone (Gunicorn's and Django's name is the second)."""
@@ -32,8 +32,10 @@ _MOST_NAMES = 8
 """Names listed in a message."""
 
 
-def load_app(spec: str, factory: bool = False, app_dir: str | None = None) -> ASGIApp:
+def load_app(spec: str, factory: bool = False, app_dir: str | None = None, interface: str = "auto") -> Any:
     """Import the application that `spec` names and, with `factory`, call it to get the application.
+
+    It is returned as it is: `asgi/interface.py` makes ASGI 3 of it, where it is to be served.
 
     `app_dir` (None: the working directory) is put first on sys.path, as its real path: should a symlink on the way
     be switched to another release, what this process imports later still comes from the release it began with.
@@ -52,7 +54,7 @@ def load_app(spec: str, factory: bool = False, app_dir: str | None = None) -> AS
     if factory:
         found = _call_factory(found, name)
         name = f"{name}()"
-    return _checked(found, name, factory)
+    return _checked(found, name, factory, interface)
 
 
 # The import string --------------------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ def _is_asgi_app(value: Any) -> bool:
     if inspect.isclass(value) or not callable(value):
         return False
     call = value if inspect.isfunction(value) else inspect.getattr_static(type(value), "__call__", None)
-    return inspect.iscoroutinefunction(call) and _takes(value, 3) is True
+    return inspect.iscoroutinefunction(call) and takes(value, 3) is True
 
 
 # The callable -------------------------------------------------------------------------------------------------------
@@ -207,10 +209,10 @@ def _is_asgi_app(value: Any) -> bool:
 def _call_factory(factory: Any, name: str) -> Any:
     if not callable(factory):
         raise AppLoadError(f"{name} is no factory: {_kind(factory)} cannot be called; leave --factory out?")
-    if _takes(factory, 0) is False:
+    if takes(factory, 0) is False:
         raise AppLoadError(
-            f"{name} cannot be a factory, it wants arguments: {name.rpartition(':')[2]}{_signature(factory)}; "
-            + ("it looks like the application itself, leave --factory out" if _takes(factory, 3) else "wrap it")
+            f"{name} cannot be a factory, it wants arguments: {name.rpartition(':')[2]}{signature(factory)}; "
+            + ("it looks like the application itself, leave --factory out" if takes(factory, 3) else "wrap it")
         )
     try:
         made = factory()
@@ -224,48 +226,24 @@ def _call_factory(factory: Any, name: str) -> Any:
     return made
 
 
-def _checked(app: Any, name: str, from_factory: bool) -> ASGIApp:
+def _checked(app: Any, name: str, from_factory: bool, interface: str) -> Any:
     if not callable(app):
         verb = "returned" if from_factory else "is"
         cure = f"write `{app.__name__}:app`" if inspect.ismodule(app) else "an ASGI application is a callable"
         raise AppLoadError(f"{name} {verb} {_kind(app)}, which cannot be called; {cure}")
-    if _takes(app, 3) is not False:
-        found: ASGIApp = app
-        return found
-    if _takes(app, 0) and inspect.isroutine(app):
+    if interface != "auto" or speaks(app) is not None:
+        return app
+    if takes(app, 0) and inspect.isroutine(app):
         raise AppLoadError(f"{name} is a function without arguments; did you mean `{name} --factory`?")
-    if _takes(app, 2):
+    if takes(app, 2):
         raise AppLoadError(
-            f"{name} takes two arguments as a WSGI application does (environ, start_response), and Palfrey serves "
-            "ASGI 3 applications; use the framework's ASGI entry point or wrap it (asgiref.wsgi.WsgiToAsgi)"
+            f"{name} takes two arguments as a WSGI application does (environ, start_response), but "
+            + ("is a class" if inspect.isclass(app) else "is async")
+            + "; if it is one all the same, say so with --interface wsgi"
         )
     if inspect.isclass(app):
         raise AppLoadError(f"{name} is a class; name an instance of it, or add --factory to have one made")
-    raise AppLoadError(f"{name} cannot be called with (scope, receive, send), as ASGI 3 does: it is {_signature(app)}")
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool | None:
-    """Whether it can be called with `count` positional arguments; None where that cannot be known."""
-    signature = _signature(function)
-    if signature is None:
-        return None
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        if sys.version_info >= (3, 14):
-            # Names under `if TYPE_CHECKING:` would raise NameError.
-            from annotationlib import Format
-
-            return inspect.signature(function, annotation_format=Format.FORWARDREF)
-        return inspect.signature(function)
-    except Exception:  # made in C, or a property of the user's that raises
-        return None
+    raise AppLoadError(f"{name} cannot be called with (scope, receive, send), as ASGI 3 does: it is {signature(app)}")
 
 
 def _kind(value: Any) -> str:

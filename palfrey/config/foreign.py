@@ -42,7 +42,6 @@ _FIXED_FLAG: Final = "it belongs on the command line"
 
 _TABLE: Final = (
     # Processes
-    Foreign("threads", "each worker serves with one event loop", ("--threads",)),
     Foreign("worker_tmp_dir", "heartbeats go through shared memory, not through files", ("--worker-tmp-dir",)),
     Foreign("reuse_port", "all workers share one listening socket", ("--reuse-port",), True),
     Foreign("initgroups", "workers always take the groups of their user", ("--initgroups",), True),
@@ -59,7 +58,7 @@ _TABLE: Final = (
     Foreign("control_socket_disable", _CONTROL, ("--no-control-socket",), True),
     # Requests
     Foreign("sendfile", "files are sent in the way that suits the connection", ("--no-sendfile",), True),
-    Foreign("tmp_upload_dir", "request bodies are streamed, never spooled"),
+    Foreign("tmp_upload_dir", "a WSGI request's content beyond 512 KB is spooled to the directory that TMPDIR names"),
     Foreign("pre_request", _PER_REQUEST),
     Foreign("post_request", _PER_REQUEST),
     Foreign("secure_scheme_headers", "name the fields that are believed with forwarded_fields"),

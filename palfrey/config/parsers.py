@@ -381,7 +381,7 @@ logging_configuration: Parser[str | dict[str, Any]] = Parser(
     _read_log_config, "a file (.json, .yaml, .ini), or in the configuration file a dictionary", "FILE", path=True
 )
 
-_OURS = re.compile(r"asgi|uvicorn|uvicorn(\.workers|_worker)\.\w+|palfrey\.workers\.\w+")
+_OURS = re.compile(r"asgi|sync|gthread|uvicorn|uvicorn(\.workers|_worker)\.\w+|palfrey\.workers\.\w+")
 
 
 def _read_worker_class(value: object) -> str:
@@ -390,12 +390,14 @@ def _read_worker_class(value: object) -> str:
     if isinstance(value, str) and _OURS.fullmatch(value.strip()):
         return value.strip()
     raise ValueError(
-        "Palfrey serves ASGI applications with workers of its own; leave this setting out "
-        '(or "asgi", or "uvicorn.workers.UvicornWorker")'
+        "Palfrey serves applications with workers of its own; leave this setting out "
+        '(or "asgi", "gthread", "sync", or "uvicorn.workers.UvicornWorker")'
     )
 
 
-worker_class_name: Parser[str] = Parser(_read_worker_class, '"asgi" or a name of uvicorn\'s workers', "NAME")
+worker_class_name: Parser[str] = Parser(
+    _read_worker_class, '"asgi", "gthread", "sync" or a name of uvicorn\'s workers', "NAME"
+)
 
 
 def hook(*arguments: str) -> Parser[Hook]:

@@ -172,6 +172,21 @@ class Settings:
         also=("--pythonpath",),
         aliases=("pythonpath",),
     )
+    interface: str = row(
+        "auto",
+        choice("auto", "asgi3", "asgi2", "wsgi", synonyms={"asgi": "asgi3"}),
+        APPLICATION,
+        "How the application is called; auto goes by what it is called with, where that tells.",
+    )
+    threads: int = row(
+        4,
+        integer(0, 1024),
+        APPLICATION,
+        "Threads of a worker that run a WSGI application. 0: it runs on the worker's event loop, for applications that "
+        "never wait long; its requests are read whole first. Without effect on ASGI.",
+        also=("--blocking-threads",),
+        aliases=("blocking_threads",),
+    )
     lifespan: str = row(
         "auto",
         choice("auto", "on", "off"),

@@ -92,7 +92,7 @@ class Mold:
         os.environ["PALFREY_GENERATION"] = str(generation.number)
         os.environ.pop("PALFREY_WORKER", None)
         by_name(self._estate.entry)  # the server's own code is shared, too
-        return by_name(LOAD)(settings.app, settings.factory, settings.app_dir)
+        return by_name(LOAD)(settings.app, settings.factory, settings.app_dir, settings.interface)
 
     # Wait for the arbiter's word
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.identity import RequestIds
-from palfrey.asgi.start import starter
 from palfrey.protocols.http1.fields import FieldReader, make_parser
+from palfrey.protocols.http1.heads import HeadReader
 from palfrey.protocols.http1.render import HeadRenderer
 from palfrey.protocols.http2.limits import limits as http2_limits
 from palfrey.protocols.http2.memory import Memory
@@ -23,13 +24,10 @@ from palfrey.protocols.websocket.limits import limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from palfrey.asgi.exchange import Exchange
     from palfrey.asgi.proxy import Trusted
     from palfrey.asgi.tls import TlsExtension
     from palfrey.config.settings import Settings
     from palfrey.observe.facts import WebSocketFacts
-    from palfrey.protocols.http1.request import Section
-    from palfrey.protocols.http1.target import RequestTarget
     from palfrey.types import ASGIApp, Header, Receive, Scope, Send
 
 NEVER = float("inf")
@@ -85,11 +83,12 @@ class Service:
         "connections",
         "default_fields",
         "draining",
+        "exchange",
         "extensions",
         "farewell",
-        "fields",
         "first_byte_timeout",
         "header_timeout",
+        "heads",
         "http2",
         "http2_memory",
         "keep_alive",
@@ -101,7 +100,6 @@ class Service:
         "limit_head",
         "limit_line",
         "limit_read_ahead",
-        "limit_short",
         "linger",
         "loop",
         "min_rate",
@@ -115,7 +113,6 @@ class Service:
         "requests",
         "root_path",
         "running",
-        "sections",
         "start",
         "state",
         "targets",
@@ -136,7 +133,9 @@ class Service:
     ) -> None:
         """`trusted` is whose forwarded headers are believed, None when nobody's are."""
         self.app, self.loop = app, loop
-        self.start = starter(loop)
+        self.exchange: type[Exchange] = getattr(app, "exchange", Exchange)
+        """What runs the application: an exchange of its own kind where it is not ASGI's."""
+        self.start = self.exchange.starter(loop)
         self.access, self.state, self.trusted = access, state, trusted
         self.root_path = settings.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
@@ -152,25 +151,25 @@ class Service:
         self.min_rate = settings.min_data_rate
         self.limit_read_ahead = settings.limit_read_ahead
         self.limit_connection_requests = settings.limit_connection_requests
-        self.limit_head = settings.limit_request_head
-        self.limit_line = settings.limit_request_line or self.limit_head
-        self.limit_fields = settings.limit_request_fields or self.limit_head
-        self.limit_field = settings.limit_request_field_size or self.limit_head
-        self.limit_short = min(self.limit_line, self.limit_field)
-        """A head no longer than this cannot have a line that is too long."""
+        heads = self.heads = HeadReader(
+            FieldReader(make_parser(settings.http), settings.header_map),
+            settings.limit_request_head,
+            settings.limit_request_line,
+            settings.limit_request_fields,
+            settings.limit_request_field_size,
+        )
+        self.limit_head, self.limit_line = heads.limit_head, heads.limit_line
+        self.limit_fields, self.limit_field = heads.limit_fields, heads.limit_field
+        self.targets = heads.targets
+        """Looked up for each request."""
         self.limit_body = settings.limit_request_body
         self.limit_concurrency = settings.limit_concurrency
         # None where HTTP/1.1 alone is spoken.
-        self.websockets, self.http2 = limits(settings), http2_limits(settings)
+        self.websockets, self.http2 = limits(settings, self.exchange.websockets), http2_limits(settings)
         self.request_ids = RequestIds(settings.request_id) if settings.request_id is not None else None
         unique = self.request_ids.field if self.request_ids is not None else b""
         self.default_fields = DefaultFields(settings.server_header, settings.date_header, settings.headers)
         self.renderer = HeadRenderer(self.default_fields, unique)
-        self.fields = FieldReader(make_parser(settings.http), settings.header_map)
-        self.targets: dict[bytes, RequestTarget] = {}
-        """What http1/request.py remembers: a request line without its version -> what it says."""
-        self.sections: dict[bytes, Section] = {}
-        """The same for what follows the target in the first heads of connections."""
         self.http2_memory = Memory(settings.header_map, self.limit_field, unique)
         self.connections: set[Connection] = set()
         self.running: set[Exchange] = set()

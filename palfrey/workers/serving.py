@@ -14,9 +14,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from palfrey.asgi.interface import adapt
 from palfrey.asgi.lifespan import Lifespan
 from palfrey.asgi.proxy import Trusted
 from palfrey.asgi.tls import TlsExtension
+from palfrey.asgi.wsgi import WsgiApp
 from palfrey.protocols.service import Service
 from palfrey.workers.accept import Acceptor
 
@@ -58,12 +60,16 @@ class Serving:
         tls: ServerTls | None = None,
         on_sweep: Callable[[Serving], None] | None = None,
         gate: Gate | None = None,
+        shared: bool = False,
     ) -> None:
         """To be made inside the running loop. `on_sweep` is called once a second (heartbeats). `gate`: where others
-        share the listeners."""
+        share the listeners. `shared`: there may be others in any case."""
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._lifespan = Lifespan(app, settings.lifespan)
+        app = adapt(app, settings, shared=shared or gate is not None)  # with others, or with its successor in a reload
+        self._lifespan = Lifespan(app, getattr(app, "lifespan", settings.lifespan))
+        if isinstance(app, WsgiApp):
+            log.info("The application is %s", app.introduction)
         trusted = None
         if settings.proxy_headers:
             trusted = Trusted(settings.forwarded_allow_ips, settings.forwarded_fields)
@@ -101,9 +107,10 @@ class Serving:
         self._acceptor.stop()
         self.service.begin_draining()
         if self._parting is None:
-            self._parting = self._loop.call_later(ON_ITS_WAY, self._part)
+            self._parting = self._loop.call_later(ON_ITS_WAY, self.part)
 
-    def _part(self) -> None:
+    def part(self) -> None:
+        """Closes the connections that have nothing in hand."""
         self._parting = None
         for connection in list(self.service.connections):
             connection.part()

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import os
+import sys
+import threading
 import traceback
 from collections.abc import Collection, Iterator
 from operator import attrgetter
@@ -19,12 +21,16 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from palfrey.asgi.exchange import Exchange
+from palfrey.asgi.wsgi.inline import InlineExchange
+from palfrey.asgi.wsgi.threaded import ThreadedExchange
 
 if TYPE_CHECKING:
     from palfrey.observe.scoreboard import Row
 
 _OURS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NOBODYS = (_OURS, os.path.join(os.path.dirname(asyncio.__file__), ""))
+_BELOW = (_OURS, threading.__file__)
+"""What a thread's stack begins with, before the application's."""
 MOST = 10
 """Tasks or requests that are shown; a worker may hold thousands, and they tend to wait for the same."""
 
@@ -51,7 +57,7 @@ def interrupted(frame: FrameType | None, running: Collection[Exchange]) -> Excha
     there it is known by the scope that is handed on from function to function under that name.
     """
     while frame is not None:
-        if frame.f_code is _RUN:
+        if frame.f_code in _RUNS:
             exchange = frame.f_locals["self"]
             return exchange if isinstance(exchange, Exchange) else None
         if "scope" in frame.f_code.co_varnames:
@@ -63,7 +69,7 @@ def interrupted(frame: FrameType | None, running: Collection[Exchange]) -> Excha
     return None
 
 
-_RUN = Exchange.run.__code__
+_RUNS = {Exchange.run.__code__, InlineExchange.run.__code__, InlineExchange.go_on.__code__}
 _started = attrgetter("started")
 
 
@@ -89,7 +95,11 @@ def note_oldest(row: Row, oldest: Exchange | None) -> None:
 
 
 def awaits_of(exchange: Exchange) -> str:
-    """Where a request's coroutine waits, outermost first, as lines of text; "" when that cannot be seen."""
+    """Where a request's coroutine or thread waits, outermost first, as lines of text; "" when that cannot be seen."""
+    if isinstance(exchange, ThreadedExchange):
+        frame = sys._current_frames().get(exchange.thread)
+        stack = traceback.extract_stack(frame) if frame is not None else []
+        return "".join(traceback.format_list([e for e in stack if not e.filename.startswith(_BELOW)])).rstrip()
     coroutine = None if exchange.task is None else exchange.task.get_coro()
     return "".join(traceback.format_list(_foreign(coroutine))).rstrip()
 

@@ -172,7 +172,7 @@ class Worker:
         settings, app = self._settings, self._app
         if app is None:
             assert settings.app is not None
-            app = load_app(settings.app, settings.factory, settings.app_dir)
+            app = load_app(settings.app, settings.factory, settings.app_dir, settings.interface)
         self._obey_signals(asyncio.get_running_loop())
         self._logs.heed_application()
         self._logs.attach(asyncio.get_running_loop().call_later)

@@ -3,6 +3,7 @@
 the two parsers agree                 fresh services, the bytes whole
 splitting never changes the verdict   services that have seen all streams before this one, the bytes in pieces
 a clean answer or a clean close       the strict reader of tests/support takes every byte that was written
+the toolkit agrees                    palfrey.http reads the same requests out of the pieces, and refuses the same
 nothing is smuggled                   h11 and llhttp read what was served in the same way, or refuse it
 the worker lives                      no error is logged, and the next stream is served by the same services
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from palfrey.config.settings import Settings
+from palfrey.http import Memory, RequestError, RequestParser
 from palfrey.observe.access import AccessLog
 from palfrey.protocols.service import Service
 from palfrey.types import Receive, Scope, Send
@@ -44,6 +46,7 @@ class Judge:
 
     def __init__(self) -> None:
         self._veterans = {parser: _service(parser) for parser in PARSERS}
+        self._memory = Memory()
         self.served = self.refused = 0
 
     async def judge(self, raw: bytes, rng: random.Random) -> None:
@@ -60,6 +63,7 @@ class Judge:
         assert [status for status, _ in first.answers[:count]] == [200] * count
         assert len(first.answers) - count == len(first.refusals) <= 1
         assert first.over or not first.refusals
+        _check_toolkit(first, cuts(raw, rng), self._memory)
         for reader in (by_h11, by_llhttp):
             _check_reader(first, *reader(raw))
         self.served += count
@@ -101,6 +105,35 @@ async def _replay(pieces: list[bytes], service: Service, records: Records) -> Ou
     driven.connection.cut()
     await driven.settle()
     return outcome
+
+
+def _check_toolkit(outcome: Outcome, pieces: list[bytes], memory: Memory) -> None:
+    """What the toolkit reads, up to where the server hands a connection on to another protocol."""
+    parser = RequestParser(memory=memory)
+    refusal = 0
+    number = 0
+    for piece in pieces:
+        rest = piece
+        while rest and not refusal:
+            try:
+                rest = rest[parser.feed(rest) :]
+            except RequestError as error:
+                refusal = error.status
+            request = parser.request
+            if not parser.completed or request is None:
+                continue
+            if request.upgrade:
+                return
+            uri = request.uri
+            read = (request.method, request.version, uri.raw_path, uri.query, request.headers, request.body.read())
+            assert outcome.served[number] == read, read
+            number += 1
+            if not request.keep_alive:
+                assert number == len(outcome.served)
+                return
+            parser.next()
+    assert number == len(outcome.served)
+    assert [refusal] * len(outcome.refusals) == [status for status, _ in outcome.answers[number:]], refusal
 
 
 def _check_reader(outcome: Outcome, messages: list[Message], stopped: bool) -> None:

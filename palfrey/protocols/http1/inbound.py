@@ -18,7 +18,6 @@ them in a loop.
 
 from __future__ import annotations
 
-import re
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -26,9 +25,10 @@ from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.chunked import ChunkedReader
-from palfrey.protocols.http1.head import CHUNKED, Framing, refuse_early
+from palfrey.protocols.http1.head import CHUNKED, Framing
+from palfrey.protocols.http1.heads import NO_SECTION, empty_lines
 from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CONTENT, HELD, LINGER, Outbound
-from palfrey.protocols.http1.request import NO_SECTION, read_request
+from palfrey.protocols.http1.request import read_request
 from palfrey.protocols.service import NEVER
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ connection can go on; with more to come it is closed (nginx drops any amount, No
 LINGER_BYTES = 1 << 26
 """A client that sends all of its upload before it reads sees the answer if the rest is no longer than this. Dropping
 costs little: nginx bounds it by time alone."""
-
-_EMPTY_LINES = re.compile(rb"(?:\r\n)++")
 
 DONE = ExchangePhase.DONE
 
@@ -122,20 +120,15 @@ class Inbound(Outbound):
         return data[end:]
 
     def _skip_empty_lines(self, data: bytes) -> bytes:
-        if data == b"\r":
+        length = empty_lines(data)
+        if not length:
             self._wait_for_head(data)
             return b""
-        empty = _EMPTY_LINES.match(data)
-        if empty is None:
-            raise ProtocolError(400, "a bare CR or LF before the request line")
-        return data[empty.end() :]
+        return data[length:]
 
     def _check_incomplete(self, data: bytes) -> None:
         """A head that is not all there: within the limits it is kept, over them it is refused."""
-        service = self.service
-        refuse_early(data[: service.limit_head], service.limit_line, self._searched)
-        if len(data) > service.limit_head:
-            raise ProtocolError(431, "the head is longer than limit_request_head")
+        self.service.heads.check_incomplete(data, self._searched)
         self._wait_for_head(data)
 
     def _wait_for_head(self, data: bytes) -> None:
@@ -160,7 +153,7 @@ class Inbound(Outbound):
         app = service.application() if service.limit_concurrency else service.app
         if frame.upgrade:
             app = self._upgraded(app, scope, frame)
-        exchange = Exchange(self, app, scope, frame.expects_continue, monotonic(), not length)
+        exchange = service.exchange(self, app, scope, frame.expects_continue, monotonic(), not length)
         if service.request_ids is not None:
             service.request_ids.give(exchange, self.trusted is not None)
         self.exchange = exchange

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from palfrey.asgi.messages import shrunk
 from palfrey.asgi.stream import ClientDisconnected, Framing
-from palfrey.protocols.http1.render import encode_line, render_informational
+from palfrey.protocols.http1.render import chunk, encode_line, render_informational
 from palfrey.protocols.http1.sendfile import send_by_kernel
 from palfrey.protocols.patience import LONG_AGO, Watched
 from palfrey.protocols.service import EACH_SWEEP, NEVER
@@ -118,7 +118,7 @@ class Outbound(Watched, asyncio.Protocol):
             status, headers, framing, len(body), keep_alive, self._old
         )
         if self._chunked_out:
-            body = self._chunk(body, more)
+            body = chunk(body, more)
         self._until_close = framing is OPEN and not self._chunked_out
         if len(body) > JOIN_LIMIT:
             content = memoryview(body)  # a TypeError must come before the head is out
@@ -129,14 +129,9 @@ class Outbound(Watched, asyncio.Protocol):
         else:
             self._transport.write(head + body if body else head)
 
-    @staticmethod
-    def _chunk(body: bytes, more: bool) -> bytes:
-        end = b"" if more else b"0\r\n\r\n"
-        return b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
-
     def send_body(self, body: bytes, more: bool) -> None:
         if self._chunked_out:
-            body = self._chunk(body, more)
+            body = chunk(body, more)
         if more and body:
             self._hold_back(body if type(body) is bytes else bytes(body))  # the application may reuse a buffer
         elif body:

@@ -43,6 +43,12 @@ def encode_line(name: bytes, value: bytes) -> bytes:
     return b"%b: %b\r\n" % (name, value)
 
 
+def chunk(content: bytes, more: bool = True) -> bytes:
+    """Content in chunked coding; with `more` false its end, too (RFC 9112 section 7.1)."""
+    end = b"" if more else b"0\r\n\r\n"
+    return b"%x\r\n%b\r\n%b" % (len(content), content, end) if content else end
+
+
 class HeadRenderer:
     """Renders heads with a worker's default fields."""
 

@@ -273,7 +273,7 @@ class Inbound(Control):
         app: ASGIApp = service.application(len(self._begun)) if service.limit_concurrency else service.app
         if head.protocol:
             app = websocket_app(stream, app, scope)
-        exchange = Exchange(stream, app, scope, head.expects_continue and not ends, monotonic(), bool(ends))
+        exchange = service.exchange(stream, app, scope, head.expects_continue and not ends, monotonic(), bool(ends))
         if service.request_ids is not None:
             service.request_ids.give(exchange, self.trusted is not None)
         stream.exchange = exchange

@@ -31,13 +31,13 @@ class Limits:
     """What is wanted of permessage-deflate; None: it is declined."""
 
 
-def limits(settings: Settings) -> Limits:
-    """The settings' part of it."""
+def limits(settings: Settings, possible: bool = True) -> Limits:
+    """The settings' part of it. `possible`: the application could take one."""
     never = float("inf")
     bits = settings.ws_deflate_window_bits
     takeover = settings.ws_deflate_takeover
     return Limits(
-        offered=settings.ws != "none",
+        offered=possible and settings.ws != "none",
         max_size=settings.ws_max_size,
         max_frames=settings.ws_max_frames,
         max_queue=settings.ws_max_queue,

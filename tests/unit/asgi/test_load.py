@@ -132,6 +132,18 @@ def test_a_modules_own_getattr_is_asked(write: Write) -> None:
     assert f"module '{name}' has no attribute 'nothing'" in str(refusal(f"{name}:nothing"))
 
 
+def test_a_double_callable(write: Write) -> None:
+    name = write("def app(scope):\n    async def instance(receive, send): pass\n    return instance\n")
+    assert load_app(f"{name}:app") is sys.modules[name].app
+
+
+def test_an_interface_that_is_named_is_believed(write: Write) -> None:
+    name = write("def app(environ, start_response): pass\n")
+    assert load_app(f"{name}:app", interface="asgi2") is sys.modules[name].app
+    with pytest.raises(AppLoadError, match="cannot be called"):
+        load_app(f"{write('app = 3')}:app", interface="asgi2")
+
+
 # The module does not exist ------------------------------------------------------------------------------------------
 
 
@@ -340,10 +352,17 @@ def test_slips(spec: str, advice: str) -> None:
         ("app = None", "is None, which cannot be called"),
         ("app = 3", "is an int, which cannot be called"),
         ("def app(): pass", "is a function without arguments; did you mean `NAME:app --factory`?"),
-        ("def app(environ, start_response): pass", "takes two arguments as a WSGI application does"),
-        ("class W:\n    def __call__(self, a, b): pass\napp = W()", "Palfrey serves ASGI 3 applications"),
+        (
+            "async def app(environ, start_response): pass",
+            "as a WSGI application does (environ, start_response), but is",
+        ),
+        ("class app:\n    def __init__(self, a, b): pass", "say so with --interface wsgi"),
         ("class app: pass", "is a class; name an instance of it, or add --factory"),
-        ("def app(scope): pass", "cannot be called with (scope, receive, send), as ASGI 3 does: it is (scope)"),
+        ("async def app(scope): pass", "cannot be called with (scope, receive, send), as ASGI 3 does: it is (scope)"),
+        (
+            "def app(a, b, c, d): pass",
+            "cannot be called with (scope, receive, send), as ASGI 3 does: it is (a, b, c, d)",
+        ),
     ],
 )
 def test_not_an_application(write: Write, source: str, message: str) -> None:
@@ -361,7 +380,7 @@ def test_not_an_application(write: Write, source: str, message: str) -> None:
         ("async def make(scope, receive, send): pass", "looks like the application itself, leave --factory out"),
         ("def make(): return None", "NAME:make() returned None, which cannot be called"),
         ("async def make(): pass", "is `async def` and would have to be awaited"),
-        ("def make(): return lambda environ, start_response: []", "NAME:make() takes two arguments"),
+        ("def make():\n    async def app(a, b): pass\n    return app", "NAME:make() takes two arguments"),
     ],
 )
 def test_not_a_factory(write: Write, source: str, message: str) -> None:

@@ -88,3 +88,14 @@ def test_one_second_of_http2(name: str, tmp_path: Path) -> None:
     assert [(each.server, each.errors) for each in done] == [("palfrey", 0)]
     assert done[0].requests > 0
     assert 0 < done[0].p50 <= done[0].p99
+
+
+@pytest.mark.parametrize(("name", "threads"), [("wsgi", "0"), ("wsgi-threads", "4")])
+def test_who_is_told_that_the_application_is_wsgi(name: str, threads: str, tmp_path: Path) -> None:
+    wanted = Wanted(SCENARIOS[name], 1, tmp_path)
+    assert f"--threads {threads}" in " ".join(CONTESTANTS["palfrey"].command(wanted))
+    assert "--interface wsgi" in " ".join(CONTESTANTS["granian"].command(wanted))
+    assert f"--threads {threads}" in " ".join(CONTESTANTS["gthread"].command(wanted))
+    asgi = replace(wanted, scenario=SCENARIOS["hello"])
+    assert "--threads" not in CONTESTANTS["palfrey"].command(asgi)
+    assert "--interface asgi" in " ".join(CONTESTANTS["granian"].command(asgi))

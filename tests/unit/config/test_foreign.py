@@ -50,7 +50,7 @@ UVICORN_FLAGS = """
 --limit-max-requests-jitter --timeout-keep-alive --timeout-graceful-shutdown --timeout-worker-healthcheck
 --ssl-keyfile --ssl-certfile --ssl-keyfile-password --ssl-version --ssl-cert-reqs --ssl-ca-certs --ssl-ciphers
 --header --version --app-dir --h11-max-incomplete-event-size --reset-contextvars --factory --help
---reload --reload-dir --reload-include --reload-exclude --reload-delay
+--reload --reload-dir --reload-include --reload-exclude --reload-delay --interface
 --ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout --ws-per-message-deflate
 """
 
@@ -63,7 +63,7 @@ GRANIAN_FLAGS = """
 """
 
 REFUSED = """
---http2 --interface
+--http2
 --paste --paster --paste-global --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from
 --http2-cleartext --permit-obsolete-folding --strip-header-spaces --dirty-app --dirty-workers
 """

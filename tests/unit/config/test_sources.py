@@ -259,7 +259,7 @@ def test_a_dotenv_file_that_cannot_be_read(try_: Try, tmp_path: Path, monkeypatc
         ("keepalive = 'x'", {}, "keepalive = 'x' (palfrey.conf.py, line 1): must be a number of seconds"),
         (None, {"workers": "0"}, "workers = 0 (command line, --workers): must be from 1 to 512, or auto"),
         (None, {"loop": "trio"}, "loop = trio (command line, --loop): must be auto, uvloop or asyncio"),
-        ("worker_class = 'gevent'", {}, "worker_class = 'gevent' (palfrey.conf.py, line 1): Palfrey serves ASGI"),
+        ("worker_class = 'gevent'", {}, "worker_class = 'gevent' (palfrey.conf.py, line 1): Palfrey serves"),
         ("def pre_fork(server): ...", {}, "pre_fork = <function pre_fork at"),
         ("raw_env = ['SECRET']", {}, "raw_env = *** (palfrey.conf.py, line 1): must be NAME=VALUE"),
         ("bind = ['x' * 500, 3]", {}, "bind = ['xxxxxxxxxxxxxxx"),
@@ -309,9 +309,9 @@ def test_accesslog_none_turns_the_access_log_off(
 
 
 def test_names_without_effect_are_told_once_each(try_: Try) -> None:
-    resolved = try_("worker_class = 'asgi'\nreuse_port = True", threads="4")
+    resolved = try_("worker_class = 'asgi'\nreuse_port = True", initgroups="true")
     assert [message.partition(":")[0] for message in messages(resolved)] == [
-        "--threads has no effect",
+        "--initgroups has no effect",
         "palfrey.conf.py, line 2",
         "palfrey.conf.py, line 1",
     ]

@@ -11,15 +11,15 @@ from palfrey.config.settings import Settings
 from palfrey.errors import ProtocolError
 from palfrey.observe.access import AccessLog
 from palfrey.protocols.http1.connection import Http1Connection
-from palfrey.protocols.http1.request import (
+from palfrey.protocols.http1.heads import (
     FIRST_LENGTH,
     NO_SECTION,
     REMEMBERED_FIRSTS,
     REMEMBERED_TARGETS,
     SECTION_LENGTH,
     TARGET_LENGTH,
-    read_request,
 )
+from palfrey.protocols.http1.request import read_request
 from palfrey.protocols.service import Service
 
 FIELDS = b"Host: a\r\nX-A: 1\r\n\r\n"
@@ -104,7 +104,7 @@ def test_a_connection_keeps_its_own_fields_alone(service):
     read_request(head, one, service)
     assert one.section.raw.endswith(b"secret\r\n\r\n")
     assert other.section is NO_SECTION
-    assert not any(b"secret" in line for line in (*service.fields, *service.targets, *service.sections))
+    assert not any(b"secret" in line for line in (*service.heads.fields, *service.targets, *service.heads.sections))
 
 
 def test_connections_that_begin_alike_share_what_they_keep(service):
@@ -136,5 +136,5 @@ def test_what_is_remembered_is_bounded(service):
     assert one.section is NO_SECTION
     for number in range(3 * REMEMBERED_FIRSTS):
         read_request(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: %d\r\n\r\n" % number, connection(service), service)
-        assert len(service.sections) <= REMEMBERED_FIRSTS
-    assert all(len(raw) <= FIRST_LENGTH for raw in service.sections)
+        assert len(service.heads.sections) <= REMEMBERED_FIRSTS
+    assert all(len(raw) <= FIRST_LENGTH for raw in service.heads.sections)

@@ -1,0 +1,195 @@
+"""`threads = 0`: the application runs on the event loop, between two turns of it.
+
+A request is read whole before it is begun, and what the application returns is sent as the client takes it: an iterator
+is asked for its next part when there is room for it, so that no client holds the loop. What the application itself
+waits for does, for everybody; it is for applications that compute and do not wait.
+
+The usual request, whose content is there and whose response is a short list, takes no task and no coroutine: `run` is
+through with it when it returns. Each request has a context of its own (contextvars), as under a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from palfrey.asgi.exchange import DONE, GONE, HEADED, Exchange
+from palfrey.asgi.messages import ApplicationError
+from palfrey.asgi.stream import ClientDisconnected
+from palfrey.asgi.wsgi.input import Spool, collect
+from palfrey.asgi.wsgi.response import WsgiExchange, close, not_bytes, whole, zero_copy
+from palfrey.errors import from_the_app
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+    from typing import IO
+
+    from palfrey.asgi.wsgi.app import WsgiApp
+
+
+class InlineExchange(WsgiExchange):
+    """See the module."""
+
+    __slots__ = ("_written",)
+
+    _written: Spool | None
+    """What the application has given to write()."""
+
+    def run(self, running: set[Exchange]) -> asyncio.Task[None] | None:  # type: ignore[override]
+        """Runs the application; the task that goes on with it, if it was not over at once."""
+        app: Any = self._app
+        if getattr(app, "exchange", None) is None:  # the server's own answer in its place
+            return asyncio.create_task(Exchange.run(self, running))
+        self.app = app
+        self._begun = False
+        self._head = self._written = None
+        context = copy_context()
+        if not self._content_eof:
+            return asyncio.create_task(self._run_later(app, running), context=context)
+        content = self._content
+        if content:
+            content = self._take_content()
+        rest = context.run(self._answer, app, io.BytesIO(content), len(content))
+        if rest is None:
+            running.discard(self)
+            return None
+        return asyncio.create_task(self.go_on(rest, running), context=context)
+
+    async def _run_later(self, app: WsgiApp, running: set[Exchange]) -> None:
+        """Once the content is there."""
+        spool = Spool()
+        try:
+            await collect(self.receive, spool)
+        except BaseException as error:
+            spool.close()
+            self._failed(error)
+            running.discard(self)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        try:
+            rest = self._answer(app, spool.file(), spool.size)
+            if rest is None:
+                running.discard(self)
+            else:
+                await self.go_on(rest, running)
+        finally:
+            spool.close()
+
+    def _answer(self, app: WsgiApp, content: IO[bytes], size: int) -> Coroutine[Any, Any, None] | None:
+        """Calls the application, and sends what it returns, if that is there; otherwise what will do it. Raises
+        nothing. `size` is the content's."""
+        result: Any = None
+        try:
+            environ = app.environs.make(self.scope, content, size, self.client_gone)
+            result = app.call(environ, self.start_response)
+            kind = type(result)
+            if (kind is list or kind is tuple) and self._written is None:
+                body = result[0] if len(result) == 1 and type(result[0]) is bytes else whole(result)
+                head = self._head
+                if body is not None and head is not None:
+                    self.status, self.response_headers, declared = head
+                    self.phase = HEADED
+                    self._send_head(body, False, declared)
+                    return None
+            return self._stream_out(result)
+        except BaseException as error:
+            self._failed(from_the_app(error))
+            self._close(result)
+            if self._written is not None:
+                self._written.close()
+            return None
+
+    def _close(self, result: Any) -> None:
+        try:
+            close(result)
+        except BaseException as error:
+            self._failed(from_the_app(error))
+
+    async def go_on(self, rest: Coroutine[Any, Any, None], running: set[Exchange]) -> None:
+        """Sends what could not be sent at once."""
+        try:
+            await rest
+        except BaseException as error:
+            self._failed(from_the_app(error))
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            running.discard(self)
+
+    def write(self, data: bytes) -> None:
+        """Collects: nothing can be sent while the application has the loop, and it may write any amount."""
+        if type(data) is not bytes:
+            raise not_bytes(data)
+        if self._written is None:
+            self._written = Spool()
+        self._written.add(data)
+        self._begun = True
+
+    # ---------------------------------------------------------------- what takes turns of the loop
+
+    async def _stream_out(self, result: Any) -> None:
+        """Sends what the application wrote and returned, part by part."""
+        try:
+            if self._written is not None:
+                await self._send_written(self._written)
+            message = zero_copy(result, self._head) if self._written is None else None
+            if message is not None and self._head is not None:
+                await self._send_wrapped(message)
+            else:
+                await self._send_parts(iter(result))
+        finally:
+            if self._written is not None:
+                self._written.close()
+            self._close(result)
+
+    async def _send_written(self, written: Spool) -> None:
+        file = written.file()
+        while data := file.read(1 << 16):
+            await self._send_part(data)
+
+    async def _send_wrapped(self, message: dict[str, Any]) -> None:
+        assert self._head is not None
+        self._begun = True
+        status, headers, _ = self._head
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send(message)
+
+    async def _send_parts(self, parts: Iterator[bytes]) -> None:
+        length, sent = -1, self.body_bytes
+        for part in parts:
+            if type(part) is not bytes:
+                raise not_bytes(part)
+            if not part:
+                continue
+            if not sent and self._head is not None:  # start_response may come as late as with the first part
+                length = self._head[2]
+            sent += len(part)
+            if sent == length:
+                self._begun = True
+                self._check_there()
+                self._put(part, False)
+            else:
+                await self._send_part(part)
+        if self.phase is not DONE:
+            self._begun = True
+            self._check_there()
+            self._put(b"", False)
+
+    async def _send_part(self, part: bytes) -> None:
+        """Returns when there is room for another, and others have had their turn."""
+        self._begun = True
+        self._check_there()
+        if self.phase is DONE:
+            raise ApplicationError("the content is longer than its Content-Length")
+        self._put(part, True)
+        if self._stream.writable:
+            await asyncio.sleep(0)
+        else:
+            await self._stream.drain()
+
+    def _check_there(self) -> None:
+        if self.peer is GONE:
+            raise ClientDisconnected("the client is gone")

@@ -1,0 +1,137 @@
+"""The threads of a worker that run a WSGI application, and the hand-over to them and back.
+
+To the threads goes a queue; it holds a few jobs for each, so that none has to wait for the loop when it is done. What
+is more waits here, in order, where a job whose client leaves is taken out again without having cost anything; and of
+those at most WAITING: one more is refused, which is answered with 503.
+
+Back come calls, in order, in a deque: the first wakes the loop and those that follow ride along. The loop never waits
+for a thread, and a thread waits for the loop only behind a client that does not read (threaded.py), who ends it either
+way by reading or leaving.
+
+Threads are made when they are needed, so not before a fork. They are daemons: an application that hangs for good must
+not keep its process alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol
+
+log = logging.getLogger("palfrey.error")
+
+AT_HAND = 16
+"""Jobs for each thread that may be in its queue."""
+WAITING = 2048
+"""Jobs that may wait behind those (the default of `backlog`)."""
+
+Call = Callable[[], None]
+
+
+class Job(Protocol):
+    """What is handed over."""
+
+    def work(self) -> None:
+        """In a thread. Raises nothing."""
+
+
+class Pool:
+    """See the module. All but `call_back` is for the loop's thread."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._threads = 0
+        self._handed = 0
+        self._at_hand = size * AT_HAND
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._waiting: dict[Job, None] = {}
+        self._back: deque[Call] = deque()
+        self._awake = False
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Future[None] | None = None
+
+    def open(self) -> None:
+        """Belongs to the running loop from now on."""
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        """Returns when the threads have done what they were given, and ended. Without limit: to be cancelled."""
+        if not self._threads:
+            return
+        self._ended = self._loop.create_future()
+        for _ in range(self._threads):
+            self._queue.put(None)
+        try:
+            await self._ended
+        except asyncio.CancelledError:
+            log.warning("Threads that go on in the application and are left behind: %d", self._threads)
+            raise
+
+    def submit(self, job: Job) -> bool:
+        """Has a thread run the job, in its turn; False when too many wait."""
+        if self._handed >= self._at_hand:
+            if len(self._waiting) >= WAITING:
+                return False
+            self._waiting[job] = None
+        else:
+            self.hand(job)
+        return True
+
+    def withdraw(self, job: Job) -> bool:
+        """Takes a job back that still waits; whether it did."""
+        return self._waiting.pop(job, self) is not self
+
+    def hand(self, job: Job) -> None:
+        """Puts it into the threads' queue, whatever waits."""
+        self._handed += 1
+        if self._ended is not None:  # theirs ends before this
+            threading.Thread(target=job.work, name="palfrey-wsgi-last", daemon=True).start()
+            return
+        if self._handed > self._threads < self.size:
+            self._threads += 1
+            threading.Thread(target=self._live, name=f"palfrey-wsgi-{self._threads}", daemon=True).start()
+        self._queue.put(job)
+
+    def done(self) -> None:
+        """A job is over: for each that was handed over, once."""
+        self._handed -= 1
+        if self._waiting:
+            job = next(iter(self._waiting))
+            del self._waiting[job]
+            self.hand(job)
+
+    # ---------------------------------------------------------------- in the threads
+
+    def _live(self) -> None:
+        get = self._queue.get
+        while (job := get()) is not None:
+            job.work()
+            del job  # what it holds must not live until the next one
+        self.call_back(self._end)
+
+    def call_back(self, call: Call) -> None:
+        """Has the loop call it, behind what was given before. From any thread."""
+        self._back.append(call)
+        if not self._awake:
+            self._awake = True
+            try:
+                self._loop.call_soon_threadsafe(self._take)
+            except RuntimeError:  # the loop is closed: nobody is left to hear it
+                pass
+
+    # ---------------------------------------------------------------- in the loop
+
+    def _take(self) -> None:
+        self._awake = False  # before the deque is looked at: what comes from now on wakes anew
+        back = self._back
+        for _ in range(len(back)):
+            back.popleft()()
+
+    def _end(self) -> None:
+        self._threads -= 1
+        if not self._threads and self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)

@@ -1,0 +1,136 @@
+"""A `Server` in a thread with a loop of its own, for programs that have none: `palfrey.testing`, `palfrey.handler`.
+
+The thread is a daemon, so that a program which ends without a stop does end. `start` and `stop` are called from any
+other thread and return when it is done; what goes wrong in the thread is raised to whoever waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from palfrey.config.sources import from_arguments
+from palfrey.errors import BootError
+from palfrey.server import Server
+from palfrey.workers.loops import make_loop
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Mapping
+
+    from palfrey.config.settings import Settings
+    from palfrey.observe.access import AccessLog
+
+ADDRESS = frozenset(("bind", "host", "port", "uds", "fd"))
+"""Settings that say where to listen."""
+
+
+def embedded(values: Mapping[str, Any]) -> Settings:
+    """Settings by keyword, as in the configuration file; on a free port of 127.0.0.1 unless they say otherwise.
+
+    Raises ConfigError.
+    """
+    address = {} if ADDRESS & values.keys() else {"bind": "127.0.0.1:0"}
+    return from_arguments({**address, **values}, os.getcwd()).settings
+
+
+class BackgroundServer:
+    """One server's thread. `name` is the thread's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: Any = None,
+        access: AccessLog | logging.Logger | None = None,
+        name: str = "palfrey",
+    ) -> None:
+        self.settings = settings
+        self._app = app
+        self._access = access
+        self._up = threading.Event()
+        """It serves, or it never will."""
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._early = False
+        """It was asked to end before it had begun."""
+        self._told = False
+        """The failure has been raised to somebody."""
+        self._server: Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_thread: Callable[[int], None] | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it listens, with real ports."""
+        return self._server.urls if self._server is not None else []
+
+    def start(self, on_thread: Callable[[int], None] | None = None) -> None:
+        """Returns when it serves. Raises what `Server.start` does, and BootError after `boot_timeout`. Once.
+
+        `on_thread` is told the thread's number, in it, before anything else is done there.
+        """
+        self._on_thread = on_thread
+        self._thread.start()
+        try:
+            if not self._up.wait(self.settings.boot_timeout or None):
+                raise BootError(f"the application was not ready {self.settings.boot_timeout:g} s after its start")
+        except BaseException:  # an impatient Ctrl-C, too
+            self.ask(at_once=True)
+            raise
+        self._tell()
+
+    def ask(self, at_once: bool = False, part: bool = False) -> None:
+        """Asks for the end and does not wait for it; see `Server.stop`."""
+
+        def end() -> None:
+            assert self._server is not None
+            self._server.stop(at_once, part)
+
+        self._early = True
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(end)
+            except RuntimeError:  # closed: it has ended
+                pass
+
+    def wait(self) -> None:
+        """Returns when it has ended, by whoever's doing. Raises what made it end."""
+        self._ended.wait()
+        self._tell()
+
+    def stop(self, at_once: bool = False, part: bool = False) -> None:
+        """Returns when all is over. May be called again, and before the start. Raises what went wrong at the end."""
+        if self._thread.ident is not None:
+            self.ask(at_once, part)
+            try:
+                self.wait()
+            except KeyboardInterrupt:
+                self.ask(at_once=True)
+                raise
+
+    def _tell(self) -> None:
+        if self._failure is not None and not self._told:
+            self._told = True
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            if self._on_thread is not None:
+                self._on_thread(threading.get_ident())
+            with asyncio.Runner(loop_factory=lambda: make_loop(self.settings.loop)) as runner:
+                runner.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._up.set()
+            self._ended.set()
+
+    async def _serve(self) -> None:
+        server = self._server = Server(self.settings, self._app, self._access)
+        self._loop = asyncio.get_running_loop()  # before it is asked whether it was asked; `ask` has the opposite order
+        if not self._early and await server.start():
+            self._up.set()
+            await server.wait_stopped()

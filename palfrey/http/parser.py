@@ -1,0 +1,297 @@
+"""`RequestParser`: bytes off the wire -> requests, one after the other. Pure: no socket, no loop, no clock.
+
+One parser reads one connection. `feed` takes bytes as they come, in whatever pieces, and stops behind the request that
+it reads: what it returns is how many it used up, and the rest is the next request's, to be fed behind `next()`.
+
+    phase     until               then
+    HEAD      its empty line      `request` is there
+    CONTENT   its last byte       what has come is in `request.body`, to be read at once or it stays in memory
+    CHUNKS    its last chunk      the same, decoded
+    DONE      `next()`            `completed`
+    FAILED                        `feed` raises `error` again; the connection is to be answered and closed
+
+Heads are read by protocols/http1/heads.py and chunks by protocols/http1/chunked.py, as they are in the server, so that
+the two cannot differ: the tests replay the server's corpus here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from palfrey.errors import ProtocolError
+from palfrey.http.errors import ClientGone, ParseError, RequestError, typed
+from palfrey.http.pieces import Uri
+from palfrey.protocols.http1.chunked import ChunkedReader
+from palfrey.protocols.http1.fields import FieldReader, make_parser
+from palfrey.protocols.http1.head import CHUNKED
+from palfrey.protocols.http1.heads import NO_SECTION, HeadReader, empty_lines, kept
+from palfrey.protocols.http1.target import with_host
+
+if TYPE_CHECKING:
+    from palfrey.protocols.http1.head import Framing
+    from palfrey.types import Header
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much is taken, in bytes; what is longer is refused with the status beside it. The defaults are the server's.
+    0 stands for no limit of its own, except for the head."""
+
+    request_line: int = 8190
+    """414."""
+    fields: int = 100
+    """Their number: 431."""
+    field_size: int = 8190
+    """Of one field's line: 431."""
+    head: int = 65536
+    """Of all lines together: 431."""
+    body: int = 0
+    """413."""
+    header_map: str = "keep"
+    """Fields whose name has an underscore, which CGI and WSGI cannot tell from a hyphen: keep, drop or refuse (400)."""
+
+
+class Memory(HeadReader):
+    """What connections with the same limits may share: the lines of heads that were found good. For one thread.
+
+    Clients say the same again and again, so that a head is mostly looked up rather than read. It is bounded, below two
+    megabytes, and holds no credentials.
+    """
+
+    __slots__ = ("limits",)
+
+    def __init__(self, limits: Limits | None = None, parser: str = "auto") -> None:
+        """`parser` has to agree with our own reading of each line: httptools, h11 or auto. Raises BootError for one
+        that is not installed."""
+        self.limits = limits = limits or Limits()
+        fields = FieldReader(make_parser(parser), limits.header_map)
+        super().__init__(fields, limits.head, limits.request_line, limits.fields, limits.field_size)
+
+
+class Body:
+    """A request's content as it comes. Nothing is awaited: what has not come yet is not there."""
+
+    __slots__ = ("_pieces", "complete", "received", "waiting")
+
+    def __init__(self, complete: bool) -> None:
+        self.complete = complete
+        """Nothing more will come. `read` may still have something."""
+        self.received = 0
+        """Bytes in all, so far."""
+        self.waiting = 0
+        """Bytes that were not read yet."""
+        self._pieces: list[bytes] = []
+
+    def read(self, size: int = -1) -> bytes:
+        """What has come, at most `size` bytes of it. b"" where nothing waits; `complete` tells whether that is all."""
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        rest = b"" if size < 0 else data[size:]
+        self._pieces = [rest] if rest else []
+        self.waiting = len(rest)
+        return data[:size] if rest else data
+
+    def _give(self, data: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+            self.received += len(data)
+            self.waiting += len(data)
+
+
+class Request:
+    """One request's head, and its content."""
+
+    __slots__ = (
+        "body",
+        "expects_continue",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "target",
+        "upgrade",
+        "uri",
+        "version",
+    )
+
+    def __init__(
+        self, method: str, target: bytes, uri: Uri, version: str, headers: list[Header], frame: Framing
+    ) -> None:
+        self.method = method
+        self.target = target
+        """As it came."""
+        self.uri = uri
+        self.version = version
+        """`1.1` or `1.0`."""
+        self.headers = headers
+        """In order, names in lower case. Where the target has a host, Host is that one (RFC 9112 section 3.2.2)."""
+        self.length = frame.length if frame.length != CHUNKED else None
+        """Of the content, in bytes: 0 where there is none, None where only its end will tell (chunked coding)."""
+        self.keep_alive = frame.keep_alive
+        """Whether another request may follow on this connection."""
+        self.expects_continue = frame.expects_continue
+        """The client waits for `100 Continue` before it sends the content (RFC 9110 section 10.1.1)."""
+        self.upgrade = frame.upgrade
+        """Other protocols that it would like to speak, in lower case (RFC 9110 section 7.8)."""
+        self.body = Body(complete=not frame.length)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.target!r} HTTP/{self.version}>"
+
+
+class Phase(Enum):
+    """What the next bytes are; see the module."""
+
+    HEAD = "head"
+    CONTENT = "content"
+    CHUNKS = "chunks"
+    DONE = "done"
+    FAILED = "failed"
+
+
+HEAD, CONTENT, CHUNKS, DONE, FAILED = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.DONE, Phase.FAILED
+
+
+class RequestParser:
+    """See the module."""
+
+    __slots__ = (
+        "_chunks",
+        "_heads",
+        "_limit_body",
+        "_pending",
+        "_phase",
+        "_remaining",
+        "_searched",
+        "_section",
+        "error",
+        "request",
+    )
+
+    def __init__(self, limits: Limits | None = None, memory: Memory | None = None) -> None:
+        """Without either the limits are the server's. A `memory` brings its own: raises ValueError for others."""
+        if memory is None:
+            memory = Memory(limits)
+        elif limits not in (None, memory.limits):
+            raise ValueError("the memory was made with other limits: leave them out here")
+        self._heads: HeadReader = memory
+        self._limit_body = memory.limits.body
+        self._phase = HEAD
+        self._pending = b""
+        self._searched = 0
+        self._section = NO_SECTION
+        self._remaining = 0
+        self._chunks = ChunkedReader()
+        self.request: Request | None = None
+        """There once its head is; None before."""
+        self.error: RequestError | None = None
+        """What `feed` or `feed_eof` raised."""
+
+    @property
+    def completed(self) -> bool:
+        """The request is whole, its content included."""
+        return self._phase is DONE
+
+    def feed(self, data: bytes) -> int:
+        """Bytes that the client sent -> how many of them were used up: all, unless the request is `completed`.
+
+        Raises ParseError or Unsupported.
+        """
+        if self.error is not None:
+            raise self.error
+        rest = bytes(data)
+        try:
+            while rest and self._phase is not DONE:
+                if self._phase is HEAD:
+                    rest = self._take_head(rest)
+                elif self._phase is CONTENT:
+                    rest = self._take_content(rest)
+                else:
+                    rest = self._take_chunks(rest)
+        except ProtocolError as error:
+            raise self._failed(typed(error)) from None
+        return len(data) - len(rest)
+
+    def feed_eof(self) -> None:
+        """The client has ended its side. Raises ClientGone where that cuts a request short."""
+        if self.error is not None:
+            raise self.error
+        if self.request is not None and self._phase is not DONE:
+            raise self._failed(ClientGone(400, "the client left in the middle of its content"))
+        if self._pending.strip(b"\r"):
+            raise self._failed(ClientGone(400, "the client left in the middle of a head"))
+
+    def next(self) -> None:
+        """On to the connection's next request. Raises RuntimeError while this one is not completed."""
+        if self._phase is not DONE:
+            raise RuntimeError("the request is not completed: feed the rest of it first")
+        self._phase = HEAD
+        self.request = None
+
+    # ---------------------------------------------------------------- bytes by phase
+
+    def _take_head(self, data: bytes) -> bytes:
+        data = self._pending + data
+        self._pending = b""
+        if data[0] in b"\r\n":
+            length = empty_lines(data)
+            if not length:
+                self._pending = data
+            return data[length:] if length else b""
+        end = data.find(b"\r\n\r\n", self._searched) + 4
+        if end < 4 or end > self._heads.limit_head:
+            self._heads.check_incomplete(data, self._searched)
+            self._pending = data
+            self._searched = max(1, len(data) - 3)
+            return b""
+        self._searched = 0
+        self._begin(data[:end])
+        return data[end:]
+
+    def _begin(self, head: bytes) -> None:
+        heads, section = self._heads, self._section
+        end = head.find(b" HTTP/1.")
+        parts = heads.targets.get(head[:end])
+        if parts is None or head[end:] != section.raw:
+            parts, section = heads.read_new(head, section)
+            self._section = kept(section)
+        method = parts[0]
+        uri = Uri(*parts[1:])
+        headers = section.headers.copy() if uri.host is None else with_host(section.headers, uri.host)
+        target = head[len(method) + 1 : end]
+        length = section.frame.length
+        self._phase = CHUNKS if length == CHUNKED else CONTENT if length else DONE
+        self.request = Request(method, target, uri, section.version, headers, section.frame)
+        self._remaining = length
+        if length == CHUNKED:
+            self._chunks = ChunkedReader()
+        elif length > self._limit_body > 0:
+            raise ParseError(413, "the content is longer than the limit")
+
+    def _take_content(self, data: bytes) -> bytes:
+        content = data[: self._remaining]
+        self._remaining -= len(content)
+        self._give(content, last=not self._remaining)
+        return data[len(content) :]
+
+    def _take_chunks(self, data: bytes) -> bytes:
+        assert self.request is not None
+        content, rest = self._chunks.feed(data)
+        if self.request.body.received + len(content) > self._limit_body > 0:
+            raise ParseError(413, "the content is longer than the limit")
+        self._give(content, last=self._chunks.done)
+        return rest
+
+    def _give(self, content: bytes, last: bool) -> None:
+        assert self.request is not None
+        self.request.body._give(content)
+        if last:
+            self.request.body.complete = True
+            self._phase = DONE
+
+    def _failed(self, error: RequestError) -> RequestError:
+        self.error = error
+        self._phase = FAILED
+        self._pending = b""
+        return error

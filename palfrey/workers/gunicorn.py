@@ -1,0 +1,320 @@
+"""Worker classes for Gunicorn: `gunicorn main:app -k palfrey.workers.PalfreyWorker`.
+
+Gunicorn's arbiter binds, forks, reloads and supervises, by its own rules; what the forked worker does is serving.py's,
+as under Palfrey's arbiter. This module is between the two: Gunicorn's configuration becomes Settings
+(gunicorn_settings.py), its logger gets what Palfrey logs and its hooks are called (gunicorn_requests.py).
+docs/gunicorn.md tells operators what follows.
+
+A life, as Gunicorn's arbiter calls it: `__init__` before the fork, in the arbiter; `init_process` in the child, which
+drops privileges, loads the application, calls `post_worker_init` and then `run`. From there on a loop turns:
+
+    TERM                      drain and exit: what the listeners' queues hold is served first
+    QUIT, INT                 every connection is cut, lifespan shutdown, exit
+    USR1                      reopen log files
+    ABRT                      the arbiter has given this worker up: stacks to the error log, worker_abort, exit
+    max_requests              as TERM, but queues are left to other workers
+    another parent            as TERM: the arbiter is gone
+
+Each quarter of `timeout`, and at least each second, the loop shows the arbiter that it turns, start-up and shutdown
+included. The module is imported by Gunicorn's arbiter: what serves is imported in the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+
+from palfrey.config.settings import Settings
+from palfrey.errors import EXIT_BOOT, EXIT_ERROR, BootError, ConfigError
+from palfrey.workers.gunicorn_board import Board
+from palfrey.workers.gunicorn_settings import ineffective, settings_of, tls_of
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from palfrey.protocols.service import AccessLog
+    from palfrey.system.tls import ServerTls
+    from palfrey.workers.serving import Serving
+
+BEAT = 1.0
+"""Seconds between two signs of life, at most."""
+CANCEL_GRACE = 1.0
+"""Seconds that the application's own tasks have to end."""
+
+
+class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
+    """Serves with uvloop and httptools, where Gunicorn's own settings do not say otherwise (asgi_loop, http_parser)."""
+
+    settings: ClassVar[dict[str, Any]] = {}
+    """Palfrey's settings, by their names, for those that Gunicorn has no words for: a subclass may set them."""
+
+    _board: ClassVar[Board | None] = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        """In the arbiter, before the fork."""
+        super().__init__(*args, **more)
+        if PalfreyWorker._board is None:
+            PalfreyWorker._board = Board()
+        self._row = PalfreyWorker._board.give(self.tmp)
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Gunicorn's arbiter asks once, before the first fork. Raises RuntimeError, which it shows and ends."""
+        try:
+            settings_of(cfg, cls.settings)
+        except ConfigError as error:
+            raise RuntimeError(str(error)) from None
+        for line in ineffective(cfg):
+            log.warning("%s", line)
+
+    def init_process(self) -> None:
+        """In the child. Returns when the worker has ended."""
+        self._settings: Settings = settings_of(self.cfg, self.settings)
+        self._tls: ServerTls | None = tls_of(self.cfg, self._settings)  # while the key can be read
+        self._quick = False
+        self._aborted = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ordered = asyncio.Event()
+        self._step: asyncio.Task[None] | None = None
+        super().init_process()
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        self._arm()
+
+    def load_wsgi(self) -> None:
+        try:
+            self.wsgi = self.app.wsgi()
+        except SyntaxError as error:
+            if not self.cfg.reload:
+                raise
+            self.log.exception(error)
+            if self.reloader is not None and error.filename is not None:
+                self.reloader.add_extra_file(error.filename)
+            from palfrey.protocols.service import plain_answer
+
+            self.wsgi = plain_answer(500, f"The application cannot be loaded: {error}")
+
+    def run(self) -> None:
+        from palfrey.workers.loops import make_loop
+
+        signal.set_wakeup_fd(-1)  # the loop has its own
+        self._hand_on_logs()
+        loop = self._loop = make_loop(self._settings.loop)
+        asyncio.set_event_loop(loop)
+        try:
+            status = loop.run_until_complete(self._live(loop))
+        except BaseException:
+            if not self._aborted:
+                raise
+            # What hung is still in the middle of something: it is left there rather than wound up.
+            atexit.register(_leave, self, asyncio.all_tasks(loop))
+            sys.exit(EXIT_ERROR)
+        loop.run_until_complete(_clear())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        asyncio.set_event_loop(None)
+        _close(loop)
+        if status:
+            sys.exit(status)
+
+    # ---------------------------------------------------------------- life
+
+    async def _live(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Serves until told to stop; the exit status."""
+        from palfrey.system.sockets import Address, Listener
+        from palfrey.workers.gate import Gate
+        from palfrey.workers.serving import Serving
+
+        self._obey(loop)
+        if not self.alive:  # told so while the application was loaded
+            return 0
+        self._beat(loop)
+        listeners = [Listener(each.sock, Address(kind="fd", fd=each.fileno())) for each in self.sockets]
+        gate = None
+        if self._row is not None and self._board is not None:
+            gate = Gate(self._board.scoreboard, self._row, listeners)
+        serving = Serving(self._settings, self.wsgi, listeners, self._access(), self._tls, gate=gate, shared=True)
+        serving.service.on_request = self._count
+        self._call_hooks(serving)
+        try:
+            if not await self._do(serving.start()):
+                return 0
+        except BootError as error:
+            self.log.error("%s%s", error, f"\n{error.detail}" if error.detail else "")
+            return EXIT_BOOT  # Gunicorn's WORKER_BOOT_ERROR, too: it then gives up, rather than fork for ever
+        await self._ordered.wait()
+        return await self._end(serving)
+
+    async def _end(self, serving: Serving) -> int:
+        if not self._quick:
+            await self._do(serving.drain(last=self.nr < self.max_requests))
+        if self._quick:
+            serving.quit()
+        try:
+            await self._do(serving.close())
+        except Exception:
+            self.log.exception("The end of this worker went wrong")
+            return EXIT_ERROR
+        return 0
+
+    async def _do(self, step: Any) -> bool:
+        """Runs one step of life. False when an order ended it early."""
+        self._step = asyncio.get_running_loop().create_task(step)
+        try:
+            await self._step
+        except asyncio.CancelledError:
+            return False
+        finally:
+            self._step = None
+        return True
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.notify()
+        if not self._ordered.is_set() and os.getppid() != self.ppid:
+            self.log.warning("The arbiter is gone: finishing what is in hand and exiting")
+            self._stop()
+        loop.call_later(min(BEAT, self.cfg.timeout / 4 or BEAT), self._beat, loop)
+
+    def _count(self) -> None:
+        self.nr += 1
+        if self.nr == self.max_requests:
+            self.log.info("Served %d requests (max_requests): finishing what is in hand and exiting", self.nr)
+            self._stop()
+
+    # ---------------------------------------------------------------- orders
+
+    def _obey(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_signal_handler(signal.SIGTERM, self._told)
+        for number in (signal.SIGQUIT, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, True)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen)
+        signal.signal(signal.SIGWINCH, signal.SIG_IGN)
+        loop.add_reader(self.PIPE[0], self._told)  # Gunicorn's reloader has seen a change
+
+    def _arm(self) -> None:
+        """Not by the loop, which hangs when this is for use."""
+        from palfrey.system.dump import dump_on_abort
+
+        dump_on_abort(self._error_fd(), self._abort)
+
+    def _abort(self, number: int, frame: FrameType | None) -> None:
+        """What hangs is ended by SystemExit. Where that is caught (a request is answered with 500), the loop ends."""
+        self._aborted = True
+        if self._loop is not None:
+            self._loop.stop()
+        self.handle_abort(number, frame)
+
+    def _error_fd(self) -> int:
+        for handler in getattr(getattr(self.log, "error_log", None), "handlers", ()):
+            try:
+                return int(handler.stream.fileno())
+            except (AttributeError, OSError, ValueError):  # no file, or one that is not open
+                continue
+        return 2
+
+    def _reopen(self) -> None:
+        self.log.reopen_files()
+        self._arm()
+
+    def _told(self) -> None:
+        self.log.info("Told to end: finishing what is in hand")
+        self._stop()
+
+    def _stop(self, quick: bool = False) -> None:
+        """The worker is to end. QUIT overrides what came before it; nothing else does."""
+        if self._ordered.is_set() and (not quick or self._quick):
+            return
+        self.alive = False
+        asyncio.get_running_loop().remove_reader(self.PIPE[0])
+        if quick:
+            self._quick = True
+            self.cfg.worker_int(self)
+        self._ordered.set()
+        if self._step is not None:
+            self._step.cancel()
+
+    # ---------------------------------------------------------------- logs and hooks
+
+    def _hand_on_logs(self) -> None:
+        """What Palfrey says goes where Gunicorn's error log goes, unless the user's logging configuration has it."""
+        ours, theirs = logging.getLogger("palfrey"), getattr(self.log, "error_log", None)
+        if theirs is None or ours.handlers or logging.getLogger("palfrey.error").handlers:
+            return
+        ours.handlers = theirs.handlers
+        ours.setLevel(theirs.level)
+        ours.propagate = False
+
+    def _access(self) -> AccessLog:
+        """Gunicorn's access log: its logger's handlers, by lines of ours; or a logger class's own `access`."""
+        from palfrey.observe.access import AccessLog
+        from palfrey.observe.formats import line_for, websocket_line
+
+        if type(self.log).access is not Logger.access:
+            from palfrey.workers.gunicorn_requests import LoggerAccess
+
+            return LoggerAccess(self.log)  # which may count requests where no log is kept, as the one for statsd does
+        if not self.log.access_log_enabled:
+            return AccessLog.off()
+        text = self.cfg.access_log_format
+        line = line_for(text)
+        return AccessLog.to_logger(self.log.access_log, line, websocket_line(text, line))
+
+    def _call_hooks(self, serving: Serving) -> None:
+        """pre_request and post_request cost something, so that they are in the way only where there are any."""
+        wanted = [name for name in ("pre_request", "post_request") if not _is_default(self.cfg, name)]
+        if wanted:
+            from palfrey.asgi.wsgi import WsgiApp
+            from palfrey.workers.gunicorn_requests import hooked, hooked_wsgi
+
+            app = serving.service.app
+            if isinstance(app, WsgiApp):
+                app.call = hooked_wsgi(app.call, self)
+            else:
+                serving.service.app = hooked(app, self)
+
+
+class PalfreyH11Worker(PalfreyWorker):
+    """Serves with asyncio's own loop and h11: Python throughout."""
+
+    settings: ClassVar[dict[str, Any]] = {"loop": "asyncio", "http": "h11"}
+
+
+async def _clear() -> None:
+    """Ends what the application has left running: nothing runs behind `worker_exit`."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=CANCEL_GRACE)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """An order may come once more, to the process group and from the arbiter: nor must that end us before our time.
+
+    Closing the loop gives signals their usual effect again.
+    """
+    orders = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, orders)
+    loop.close()
+    for number in orders:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, orders)
+
+
+def _leave(*kept: object) -> None:
+    """Ends the process, behind Gunicorn's own farewell (worker_exit). `kept` would otherwise complain of its end."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(EXIT_ERROR)
+
+
+def _is_default(cfg: Any, name: str) -> bool:
+    return bool(getattr(cfg, name) == cfg.settings[name].default)

@@ -1,0 +1,151 @@
+"""Scopes become environs, and what is remembered of them never shows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from palfrey.asgi.wsgi import environ as module
+from palfrey.asgi.wsgi.environ import EnvironMaker, ErrorLog, path_info
+from tests.support.inprocess import logged
+
+
+def scope(headers: list[tuple[bytes, bytes]] | None = None, **more: Any) -> dict[str, Any]:
+    return {
+        "http_version": "1.1",
+        "server": ("192.0.2.1", 8000),
+        "client": ("198.51.100.1", 40000),
+        "scheme": "http",
+        "method": "GET",
+        "root_path": "",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "headers": [(b"host", b"example.org")] if headers is None else headers,
+        **more,
+    }
+
+
+@pytest.fixture
+def maker() -> EnvironMaker:
+    return EnvironMaker(multithread=True, multiprocess=False)
+
+
+def make(maker: EnvironMaker, facts: dict[str, Any], size: int = 0) -> dict[str, Any]:
+    return maker.make(facts, None, size, lambda: False)
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"method": "POST"},
+    {"query_string": b"a=1"},
+    {"root_path": "/r", "raw_path": b"/r/", "path": "/r/"},
+    {"headers": [(b"host", b"example.com")]},
+    {"headers": [(b"host", b"example.org"), (b"accept", b"a")]},
+    {"headers": []},
+    {"scheme": "https"},
+    {"server": ("192.0.2.2", 8000)},
+    {"server": None},
+    {"http_version": "1.0"},
+    {"client": ("198.51.100.2", 40000)},
+    {"client": ("198.51.100.1", 40001)},
+    {"client": None},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
+def test_what_is_remembered_is_of_the_same_request_only(maker: EnvironMaker, change: dict[str, Any]) -> None:
+    alone = without_functions(make(EnvironMaker(True, False), scope(**change)))
+    first = without_functions(make(maker, scope()))
+    for _ in range(2):
+        assert without_functions(make(maker, scope(**change))) == alone
+        assert without_functions(make(maker, scope())) == first
+    assert alone != first
+
+
+def without_functions(environ: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in environ.items() if isinstance(value, (str, bool, tuple))}
+
+
+def test_what_an_application_changes_is_not_remembered(maker: EnvironMaker) -> None:
+    for _ in range(3):
+        environ = make(maker, scope())
+        assert environ["HTTP_HOST"] == "example.org"
+        assert "left" not in environ
+        environ.clear()
+        environ["left"] = 1
+
+
+def test_a_list_of_headers_that_is_changed_afterwards(maker: EnvironMaker) -> None:
+    headers = [(b"host", b"example.org")]
+    make(maker, scope(headers))
+    headers.append((b"x-forged", b"1"))
+    assert "HTTP_X_FORGED" not in make(maker, scope())
+
+
+@pytest.mark.parametrize("name", [b"cookie", b"authorization", b"proxy-authorization"])
+def test_credentials_are_not_remembered(maker: EnvironMaker, name: bytes) -> None:
+    make(maker, scope([(b"host", b"a"), (name, b"secret")]))
+    assert "secret" not in repr(maker) + repr(maker._before)
+
+
+def test_what_is_remembered_is_bounded(maker: EnvironMaker) -> None:
+    for number in range(3000):
+        path = b"/%d" % number
+        make(maker, scope([(b"x-a", path)], raw_path=path, path=path.decode(), server=("192.0.2.1", number + 1)))
+    make(maker, scope([(b"x-long", b"x" * 10000)]))
+    assert len(maker) <= module.FIELDS
+    assert len(maker._before) <= module.REQUESTS
+    assert len(maker._bases) <= module.BASES
+    assert b"/" not in maker._before
+
+
+def test_fields_that_come_again_are_joined(maker: EnvironMaker) -> None:
+    lines = [(b"accept", b"a"), (b"cookie", b"c=1"), (b"accept", b"b"), (b"cookie", b"d=2"), (b"x_y", b"z")]
+    for _ in range(2):
+        environ = make(maker, scope(lines))
+        assert (environ["HTTP_ACCEPT"], environ["HTTP_COOKIE"]) == ("a,b", "c=1; d=2")
+        assert not any("X_Y" in key for key in environ)
+        assert environ["wsgi.version"] == (1, 0)
+
+
+def test_a_collected_content_has_a_length(maker: EnvironMaker) -> None:
+    environ = make(maker, scope([(b"transfer-encoding", b"chunked")]), size=12)
+    assert environ["CONTENT_LENGTH"] == "12"
+    assert "HTTP_TRANSFER_ENCODING" not in environ
+
+
+def test_https(maker: EnvironMaker) -> None:
+    environ = make(maker, scope(scheme="https", server=("/run/s", None)))
+    assert (environ["HTTPS"], environ["wsgi.url_scheme"], environ["SERVER_PORT"]) == ("on", "https", "443")
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "root_path", "expected"),
+    [
+        (b"/a%20b", "", "/a b"),
+        (b"/r/a", "/r", "/a"),
+        (b"/r", "/r", ""),
+        (b"/%C3%BC/x", "/ü", "/x"),
+        (b"/%ff", "", "/\xff"),
+        (b"/a%2Fb", "", "/a/b"),
+        (b"*", "/r", ""),
+    ],
+)
+def test_path_info(raw_path: bytes, root_path: str, expected: str) -> None:
+    assert path_info(raw_path, root_path) == expected
+
+
+def test_threads_do_not_write_into_each_others_lines() -> None:
+    errors = ErrorLog()
+    errors.write("of this ")
+    with logged() as log:
+        other = threading.Thread(target=lambda: (errors.write("of another\n"), errors.writelines(["a", "b\n"])))
+        other.start()
+        other.join()
+        errors.write("thread\nand more")
+        errors.flush()
+        errors.flush()
+    assert log.at(logging.ERROR) == ["of another", "ab", "of this thread", "and more"]

@@ -1,0 +1,153 @@
+"""The hand-over to threads and back: bounded, in order, and never in the way of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from palfrey.asgi.wsgi import pool as module
+from palfrey.asgi.wsgi.pool import Pool
+from tests.support.inprocess import PATIENCE, logged, looped
+
+
+class Job:
+    """Done when it is let."""
+
+    def __init__(self, pool: Pool, order: list[int], number: int, free: threading.Event | None = None) -> None:
+        self.pool = pool
+        self.order = order
+        self.number = number
+        self.free = free
+        self.over = asyncio.Event()
+
+    def work(self) -> None:
+        if self.free is not None:
+            assert self.free.wait(PATIENCE)
+        self.order.append(self.number)
+        self.pool.call_back(self.end)
+
+    def end(self) -> None:
+        self.pool.done()
+        self.over.set()
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_HAND", 1)
+    monkeypatch.setattr(module, "WAITING", 3)
+
+
+@looped
+async def test_one_thread_works_in_order_and_what_is_too_much_is_refused() -> None:
+    pool, order, free = Pool(1), [], threading.Event()
+    pool.open()
+    jobs = [Job(pool, order, number, free) for number in range(6)]
+    assert [pool.submit(job) for job in jobs] == [True] * 4 + [False] * 2
+    free.set()
+    for job in jobs[:4]:
+        await job.over.wait()
+    assert order == [0, 1, 2, 3]
+    assert pool.submit(jobs[4])
+    await pool.close()
+    assert order[-1] == 4
+
+
+@looped
+async def test_a_job_that_waits_can_be_taken_back() -> None:
+    pool, order, free = Pool(1), [], threading.Event()
+    pool.open()
+    jobs = [Job(pool, order, number, free) for number in range(3)]
+    assert all(pool.submit(job) for job in jobs)
+    assert not pool.withdraw(jobs[0])
+    assert pool.withdraw(jobs[1])
+    assert not pool.withdraw(jobs[1])
+    free.set()
+    await jobs[2].over.wait()
+    await pool.close()
+    assert order == [0, 2]
+
+
+@looped
+async def test_threads_are_made_when_they_are_needed() -> None:
+    pool, order = Pool(3), []
+    pool.open()
+    assert pool._threads == 0
+    for number in range(5):
+        job = Job(pool, order, number)
+        assert pool.submit(job)
+        await job.over.wait()
+    assert pool._threads == 1
+    await pool.close()
+    await pool.close()
+    assert pool._threads == 0
+
+
+@looped
+async def test_calls_come_back_in_order_by_few_wake_ups() -> None:
+    pool, seen = Pool(1), []
+    pool.open()
+    woken = 0
+    loop = asyncio.get_running_loop()
+    wake, enough = loop.call_soon_threadsafe, asyncio.Event()
+
+    def count(*arguments: object) -> asyncio.Handle:
+        nonlocal woken
+        woken += 1
+        return wake(*arguments)  # type: ignore[arg-type]
+
+    loop.call_soon_threadsafe = count  # type: ignore[method-assign,assignment]
+
+    def call() -> None:
+        for number in range(100):
+            pool.call_back(lambda number=number: seen.append(number))  # type: ignore[misc]
+        pool.call_back(enough.set)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()  # the loop has no turn meanwhile
+    await enough.wait()
+    assert seen == list(range(100))
+    assert woken == 1
+
+
+def test_a_call_for_a_loop_that_is_closed_is_dropped() -> None:
+    pool = Pool(1)
+
+    async def begin() -> None:
+        pool.open()
+
+    asyncio.run(begin())
+    pool.call_back(lambda: None)
+
+
+@looped
+async def test_giving_up_on_a_thread_is_said() -> None:
+    pool, order, free = Pool(1), [], threading.Event()
+    pool.open()
+    job = Job(pool, order, 1, free)
+    pool.submit(job)
+    with logged() as log:
+        closing = asyncio.ensure_future(pool.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait((closing,))
+    assert log.warnings == ["Threads that go on in the application and are left behind: 1"]
+    free.set()
+    await job.over.wait()
+
+
+@looped
+async def test_what_comes_when_the_threads_are_ending_is_done_all_the_same() -> None:
+    pool, order, free = Pool(1), [], threading.Event()
+    pool.open()
+    first, last = Job(pool, order, 1, free), Job(pool, order, 2)
+    pool.submit(first)
+    closing = asyncio.ensure_future(pool.close())
+    await asyncio.sleep(0)
+    pool.hand(last)
+    await last.over.wait()
+    free.set()
+    await closing
+    assert order == [2, 1]

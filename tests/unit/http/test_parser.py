@@ -1,0 +1,242 @@
+"""The toolkit's parser: the server's corpus with the server's verdicts, and what is the parser's own."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palfrey.http import ClientGone, Limits, Memory, ParseError, RequestError, RequestParser, Unsupported
+from tests.corpus.legal import LEGAL, Legal
+from tests.corpus.refused import REFUSED, Refused
+
+SECOND = b"GET /second HTTP/1.1\r\nHost: second\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+SPLITS = 60
+NAMES = {
+    "limit_request_line": "request_line",
+    "limit_request_fields": "fields",
+    "limit_request_field_size": "field_size",
+    "limit_request_head": "head",
+    "limit_request_body": "body",
+    "header_map": "header_map",
+}
+
+
+def splits(raw: bytes) -> Iterator[list[bytes]]:
+    """Whole, then in two at each byte (of a long request, at a sample), then byte by byte."""
+    yield [raw]
+    for at in range(1, len(raw), max(1, len(raw) // SPLITS)):
+        yield [raw[:at], raw[at:]]
+    if len(raw) < 2000:
+        yield [raw[at : at + 1] for at in range(len(raw))]
+
+
+def limits_of(case: Legal | Refused) -> Limits:
+    """The server's settings as the toolkit's limits."""
+    return Limits(**{NAMES[name]: value for name, value in case.settings.items()})
+
+
+def read(pieces: list[bytes], parser: RequestParser) -> tuple[list[tuple[Any, bytes]], bytes]:
+    """All requests of a connection, and what is behind the last that may come on it."""
+    found = []
+    pieces = pieces.copy()
+    rest = b""
+    body = b""
+    while rest or pieces:
+        if not rest:
+            rest = pieces.pop(0)
+        used = parser.feed(rest)
+        rest = rest[used:]
+        if parser.request is not None:
+            body += parser.request.body.read()
+        if parser.completed:
+            found.append((parser.request, body))
+            body = b""
+            if not parser.request.keep_alive:
+                break
+            parser.next()
+        else:
+            assert not rest
+    return found, rest + b"".join(pieces)
+
+
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+@pytest.mark.parametrize("case", LEGAL, ids=lambda case: case.name)
+def test_legal(case: Legal, parser: str) -> None:
+    memory = Memory(limits_of(case), parser)
+    for pieces in splits(case.raw + SECOND):
+        found, rest = read(pieces, RequestParser(memory=memory))
+        request, body = found[0]
+        assert (request.method, request.version) == (case.method, case.version)
+        assert (request.uri.path, request.uri.raw_path, request.uri.query) == (case.path, case.raw_path, case.query)
+        assert request.headers == case.headers
+        assert body == case.body
+        assert request.body.complete
+        assert request.keep_alive is not case.closes
+        if case.closes:
+            assert rest == SECOND
+        else:
+            assert [each.target for each, _ in found[1:]] == [b"/second"]
+
+
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_refused(case: Refused, parser: str) -> None:
+    memory = Memory(limits_of(case), parser)
+    for pieces in splits(case.raw + SECOND):
+        one = RequestParser(memory=memory)
+        with pytest.raises(RequestError) as caught:
+            read(pieces, one)
+        assert caught.value.status == case.status, pieces
+        assert isinstance(caught.value, Unsupported if case.status in (501, 505) else ParseError)
+        assert not one.completed
+        assert one.error is caught.value
+        assert (one.request is None) or case.begins or case.status == 413
+        with pytest.raises(RequestError):
+            one.feed(GET)
+
+
+def test_what_is_used_up() -> None:
+    parser = RequestParser()
+    assert parser.feed(GET + SECOND) == len(GET)
+    assert parser.completed
+    assert parser.feed(SECOND) == 0
+    parser.next()
+    assert parser.request is None
+    assert parser.feed(SECOND[:7]) == 7
+    assert not parser.completed
+    assert parser.feed(SECOND[7:] + GET) == len(SECOND) - 7
+    assert parser.request is not None
+    assert parser.request.target == b"/second"
+    assert repr(parser.request) == "<Request GET b'/second' HTTP/1.1>"
+
+
+def test_content_comes_as_it_comes() -> None:
+    parser = RequestParser()
+    parser.feed(POST + b"he")
+    assert parser.request is not None
+    body = parser.request.body
+    assert (parser.request.length, body.waiting, body.complete) == (5, 2, False)
+    assert body.read(1) == b"h"
+    assert parser.feed(b"llo" + GET) == 3
+    assert (body.received, body.waiting, body.complete, parser.completed) == (5, 4, True, True)
+    assert body.read(2) + body.read() + body.read() == b"ello"
+
+
+def test_chunks_have_no_length() -> None:
+    parser = RequestParser()
+    parser.feed(CHUNKED + b"5\r\nhello\r\n0\r\n")
+    assert parser.request is not None
+    assert parser.request.length is None
+    assert parser.request.body.read() == b"hello"
+    assert not parser.completed
+    parser.feed(b"\r\n")
+    assert parser.completed
+
+
+@pytest.mark.parametrize("start", [CHUNKED + b"9\r\nmore than\r\n", POST.replace(b"5", b"9") + b"more than"])
+def test_limit_of_content(start: bytes) -> None:
+    parser = RequestParser(Limits(body=8))
+    with pytest.raises(ParseError) as caught:
+        parser.feed(start)
+    assert caught.value.status == 413
+    parser = RequestParser(Limits(body=9))
+    parser.feed(start)
+
+
+@pytest.mark.parametrize("cut", [GET[:-1], GET[:3], POST, POST + b"hell", CHUNKED + b"0\r\n"])
+def test_a_client_that_left(cut: bytes) -> None:
+    parser = RequestParser()
+    parser.feed(cut)
+    with pytest.raises(ClientGone) as caught:
+        parser.feed_eof()
+    assert caught.value.status == 400
+    with pytest.raises(ClientGone):
+        parser.feed_eof()
+    with pytest.raises(ClientGone):
+        parser.feed(GET)
+
+
+@pytest.mark.parametrize("whole", [b"", b"\r", b"\r\n", GET, POST + b"hello"])
+def test_a_client_that_ended_in_time(whole: bytes) -> None:
+    parser = RequestParser()
+    parser.feed(whole)
+    parser.feed_eof()
+    if parser.completed:
+        parser.next()
+        parser.feed_eof()
+
+
+def test_no_next_before_the_end() -> None:
+    parser = RequestParser()
+    parser.feed(POST)
+    with pytest.raises(RuntimeError, match="not completed"):
+        parser.next()
+
+
+def test_what_the_head_says() -> None:
+    parser = RequestParser()
+    parser.feed(
+        b"POST http://b:1/c?d HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n"
+        b"Connection: upgrade, close\r\nUpgrade: Tea\r\n\r\n"
+    )
+    request = parser.request
+    assert request is not None
+    assert request.target == b"http://b:1/c?d"
+    assert request.uri == ("/c", b"/c", b"d", b"b:1")
+    assert request.headers[0] == (b"host", b"b:1")
+    assert (request.expects_continue, request.keep_alive, request.upgrade) == (True, False, (b"tea",))
+
+
+def test_memory_is_shared_and_no_request_is() -> None:
+    memory = Memory()
+    one, other = RequestParser(memory=memory), RequestParser(memory=memory)
+    one.feed(GET)
+    assert one.request is not None
+    one.request.headers.clear()
+    other.feed(GET)
+    assert other.request is not None
+    assert other.request.headers == [(b"host", b"a")]
+    RequestParser(Limits(), memory)
+    with pytest.raises(ValueError, match="other limits"):
+        RequestParser(Limits(head=300), memory)
+
+
+@given(
+    st.lists(st.sampled_from([GET, POST + b"hello", CHUNKED + b"3\r\nabc\r\n0\r\n\r\n", SECOND, b"\r\n"])), st.data()
+)
+def test_any_split_of_any_requests(requests: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(requests)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)))) | {0, len(stream)})
+    pieces = [stream[a:b] for a, b in itertools.pairwise(cuts)]
+    whole, _ = read([stream] if stream else [], RequestParser())
+    cut, rest = read(pieces, RequestParser())
+    assert [(each.target, each.headers, body) for each, body in cut] == [
+        (each.target, each.headers, body) for each, body in whole
+    ]
+    assert rest == b""
+
+
+def test_reading_loads_no_loop() -> None:
+    check = "import sys, palfrey.http; palfrey.http.RequestParser().feed(b'GET'); assert 'asyncio' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_names() -> None:
+    import palfrey.http
+
+    for name in palfrey.http.__all__:
+        assert getattr(palfrey.http, name) is not None
+    assert dir(palfrey.http) == sorted(palfrey.http.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        palfrey.http.nothing  # noqa: B018

@@ -1,0 +1,353 @@
+"""palfrey.testing: real servers in tests, with real clients, and what becomes of those that cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+import requests
+import trustme
+import websockets.asyncio.client
+import websockets.sync.client
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from palfrey.errors import AppLoadError, BindError, BootError, ConfigError, LifespanError
+from palfrey.testing import serve
+from tests.support.inprocess import PATIENCE, http
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    app.state.up = True
+    yield {"greeting": "made at startup"}
+    app.state.up = False
+
+
+async def greet(request: Request):
+    return PlainTextResponse(request.state.greeting)
+
+
+async def fail(request: Request):
+    raise ValueError("by the application")
+
+
+async def echo(websocket: WebSocket):
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+
+def site() -> Starlette:
+    routes = [Route("/", greet), Route("/fail", fail), WebSocketRoute("/echo", echo)]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if "palfrey" in thread.name}
+
+
+# Clients ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_lifespan_lasts_as_long_as_the_block(loop):
+    app = site()
+    with serve(app, loop=loop) as url:
+        assert app.state.up
+        assert url.startswith("http://127.0.0.1:")
+        assert httpx.get(url, trust_env=False).text == "made at startup"
+    assert not app.state.up
+    assert threads() == set()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, trust_env=False)
+
+
+def test_requests_and_a_session_that_is_still_open():
+    session = requests.Session()
+    session.trust_env = False
+    with session, serve(site()) as url:
+        for _ in range(3):
+            assert session.get(url).text == "made at startup"
+
+
+def test_websockets_from_a_thread():
+    server = serve(site())
+    with server, websockets.sync.client.connect(f"{server.ws_url}/echo", proxy=None) as client:
+        client.send("hello")
+        assert client.recv(PATIENCE) == "hello"
+
+
+def test_asynchronous_clients_in_a_loop_of_the_tests():
+    async def test() -> None:
+        server = serve(site())
+        with server as url:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                answers = await asyncio.gather(*(client.get(url) for _ in range(10)))
+                assert {answer.text for answer in answers} == {"made at startup"}
+                async with websockets.asyncio.client.connect(f"{server.ws_url}/echo", proxy=None) as websocket:
+                    await websocket.send("hello")
+                    assert await websocket.recv() == "hello"
+
+    asyncio.run(test())
+
+
+def test_several_at_once():
+    with serve(site()) as one, serve(site()) as two:
+        assert one != two
+        assert httpx.get(one, trust_env=False).text == httpx.get(two, trust_env=False).text
+
+
+# Settings -----------------------------------------------------------------------------------------------------------
+
+
+def test_settings_by_keyword():
+    server = serve(site(), limit_request_body=10, headers=["x-served-by: a test"])
+    with server as url:
+        answer = httpx.post(url, content=bytes(11), trust_env=False)
+        other = httpx.get(url, trust_env=False)
+    assert answer.status_code == 413
+    assert other.headers["x-served-by"] == "a test"
+
+
+def test_an_unknown_setting():
+    with pytest.raises(ConfigError, match="did you mean limit_request_body"):
+        serve(site(), limit_request_bdy=10)
+
+
+def test_what_only_an_arbiter_does():
+    with pytest.raises(ConfigError, match="workers is an arbiter's affair"), serve(site(), workers=2):
+        pass
+
+
+def test_tls(tmp_path):
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    server = serve(site(), ssl_certfile=str(tmp_path / "server.pem"), http="h2")
+    with server as url:
+        assert url.startswith("https://127.0.0.1:")
+        assert server.ws_url.startswith("wss://")
+        with httpx.Client(verify=context, http2=True, trust_env=False) as client:
+            answer = client.get(url)
+    assert (answer.text, answer.http_version) == ("made at startup", "HTTP/2")
+
+
+def test_a_unix_socket(tmp_path):
+    server = serve(site(), uds=str(tmp_path / "s"))
+    with server as url:
+        assert url == f"unix:{tmp_path}/s"
+        transport = httpx.HTTPTransport(uds=str(tmp_path / "s"))
+        with httpx.Client(transport=transport) as client:
+            assert client.get("http://a/").text == "made at startup"
+    with pytest.raises(ValueError, match="invalid literal"):
+        _ = server.port
+
+
+def test_an_import_string(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "served_by_name.py").write_text("from tests.unit.test_testing import site\napp = site()\n")
+    with serve("served_by_name:app", app_dir=str(tmp_path)) as url:
+        assert httpx.get(url, trust_env=False).text == "made at startup"
+
+
+# Starts that fail ---------------------------------------------------------------------------------------------------
+
+
+def test_a_startup_that_raises_is_raised_in_the_caller():
+    @contextlib.asynccontextmanager
+    async def broken(app):
+        raise KeyError("no such database")
+        yield
+
+    server = serve(Starlette(lifespan=broken))
+    with pytest.raises(LifespanError, match="no such database") as caught:
+        server.start()
+    cause = caught.value.__cause__
+    assert isinstance(cause, KeyError)
+    names = []
+    trace = cause.__traceback__
+    while trace is not None:
+        names.append(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    assert names[-1] == "broken"
+    assert threads() == set()
+    server.stop()  # of what is over already
+
+
+def test_an_import_that_fails_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "served_broken.py").write_text("def f():\n    return 1 / 0\nf()\n")
+    with pytest.raises(AppLoadError, match="ZeroDivisionError") as caught, serve("served_broken", app_dir=tmp_path):
+        pass
+    assert "in f" in "".join(caught.value.__notes__)
+
+
+def test_an_address_in_use():
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        number = holder.getsockname()[1]
+        with pytest.raises(BindError, match=str(number)), serve(site(), port=number):
+            pass
+
+
+def test_a_startup_that_hangs():
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    with pytest.raises(BootError, match="not ready"):
+        serve(app, boot_timeout=0.01).start()
+
+
+# Ends ---------------------------------------------------------------------------------------------------------------
+
+
+def test_background_work_is_done_when_the_block_ends():
+    done = []
+
+    async def work():
+        await asyncio.sleep(0)
+        done.append("work")
+
+    async def begin(request: Request):
+        return PlainTextResponse("begun", background=BackgroundTask(work))
+
+    with serve(Starlette(routes=[Route("/", begin)])) as url:
+        assert httpx.get(url, trust_env=False).text == "begun"
+    assert done == ["work"]
+
+
+def test_a_request_that_never_ends_does_not_hold_the_test():
+    begun = threading.Event()
+
+    @http
+    async def app(scope, receive, send):
+        begun.set()
+        await asyncio.Event().wait()
+
+    server = serve(app, graceful_timeout=0)
+    with server as url:
+        client = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert begun.wait(PATIENCE)
+    with client:
+        assert client.recv(1) == b""
+    assert url
+    assert "Cut short" in server.logs.warnings[0]
+
+
+def test_a_test_that_fails_cuts_what_is_in_hand():
+    begun = threading.Event()
+    ended = []
+
+    @http
+    async def app(scope, receive, send):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    server = serve(app, graceful_timeout=1000)
+
+    def test() -> None:
+        with server:
+            client.append(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
+            client[0].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert begun.wait(PATIENCE)
+            raise AssertionError("the test's")
+
+    client: list[socket.socket] = []
+    with pytest.raises(AssertionError, match="the test's"):
+        test()
+    assert ended == [True]
+    client[0].close()
+
+
+# Logs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_each_servers_logs_are_its_own(caplog):
+    one, two = serve(site()), serve(site())
+    with one as url, two:
+        assert httpx.get(f"{url}/fail?a=1", trust_env=False).status_code == 500
+    assert len(one.logs.errors) == 1
+    assert "ValueError: by the application" in one.logs.errors[0]
+    assert one.logs.access[0].endswith('"GET /fail?a=1 HTTP/1.1" 500')
+    assert (two.logs.records, two.logs.access) == ([], [])
+    assert "by the application" in caplog.text
+
+
+def test_loggers_are_left_as_they_were():
+    def state():
+        return [(each.level, each.handlers[:]) for each in map(logging.getLogger, ("", "palfrey", "palfrey.error"))]
+
+    before = state()
+    with serve(site()):
+        pass
+    with contextlib.suppress(LifespanError), serve(site(), lifespan="on", bind="127.0.0.1:0"):
+        pass
+    assert state() == before
+
+
+# pytest -------------------------------------------------------------------------------------------------------------
+
+SUITE = """
+import httpx, pytest
+from palfrey.testing import serve
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"served"})
+
+def test_fixture(palfrey_server):
+    server = palfrey_server(app)
+    other = palfrey_server(app, headers=["x-other: 1"])
+    assert httpx.get(server.url, trust_env=False).text == "served"
+    assert "x-other" in httpx.get(other.url, trust_env=False).headers
+    assert server.logs.errors == []
+
+@pytest.mark.MARK
+async def test_in_a_loop(palfrey_server):
+    with serve(app) as url:
+        for url in (url, palfrey_server(app).url):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                assert (await client.get(url)).text == "served"
+"""
+
+
+@pytest.mark.parametrize(("mark", "plugin"), [("anyio", "anyio.pytest_plugin"), ("asyncio", "pytest_asyncio.plugin")])
+def test_the_fixture_and_the_asynchronous_plugins(tmp_path, mark, plugin):
+    pytest.importorskip(plugin.partition(".")[0])
+    (tmp_path / "test_suite.py").write_text(SUITE.replace("MARK", mark))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "palfrey.pytest_plugin", "-p", plugin, "test_suite.py"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,254 @@
+"""What becomes of Gunicorn's configuration, and of requests in its hooks' eyes. tests/process has a real one."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import subprocess
+import sys
+from typing import ClassVar
+
+import pytest
+import trustme
+
+pytest.importorskip("gunicorn")
+
+from gunicorn.config import Config
+
+import palfrey.workers
+from palfrey.config.foreign import FOREIGN
+from palfrey.config.settings import ROWS
+from palfrey.errors import ConfigError
+from palfrey.workers import PalfreyH11Worker, PalfreyWorker, gunicorn_board
+from palfrey.workers.gunicorn_board import Board
+from palfrey.workers.gunicorn_requests import LoggerAccess, RequestView, ResponseView, hooked
+from palfrey.workers.gunicorn_settings import INEFFECTIVE, SAME, ineffective, settings_of, tls_of
+from tests.support.inprocess import looped
+
+
+def configured(**values: object) -> Config:
+    cfg = Config()
+    for name, value in values.items():
+        cfg.set(name, value)
+    return cfg
+
+
+def test_the_tables_know_what_they_speak_of():
+    cfg = Config()
+    assert SAME.keys() <= ROWS.keys()
+    assert set(SAME.values()) <= cfg.settings.keys()
+    assert set(INEFFECTIVE) <= cfg.settings.keys() & FOREIGN.keys()
+
+
+def test_gunicorns_defaults():
+    settings = settings_of(Config(), {})
+    assert (settings.timeout_keep_alive, settings.limit_request_line, settings.worker_connections) == (2, 4094, 1000)
+    assert (settings.header_map, settings.http, settings.loop, settings.lifespan) == ("drop", "auto", "auto", "auto")
+    assert settings.forwarded_allow_ips == "127.0.0.1,::1,unix"
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "found"),
+    [
+        ({"keepalive": 75}, "timeout_keep_alive", 75),
+        ({"timeout": 0}, "timeout", 0),
+        ({"graceful_timeout": 30}, "graceful_timeout", 28),
+        ({"graceful_timeout": 2}, "graceful_timeout", 1.5),
+        ({"graceful_timeout": 0}, "graceful_timeout", 0),
+        ({"limit_request_line": 0}, "limit_request_line", 65536),
+        ({"limit_request_field_size": 0}, "limit_request_field_size", 65536),
+        ({"http_parser": "python"}, "http", "h11"),
+        ({"http_parser": "fast"}, "http", "httptools"),
+        ({"http_protocols": "h2,h1"}, "http", "h2"),
+        ({"header_map": "dangerous"}, "header_map", "keep"),
+        ({"header_map": "refuse"}, "header_map", "refuse"),
+        ({"forwarded_allow_ips": "*"}, "forwarded_allow_ips", "*"),
+        ({"forwarded_allow_ips": "10.0.0.0/8"}, "forwarded_allow_ips", "10.0.0.0/8,unix"),
+        ({"forwarded_allow_ips": ""}, "forwarded_allow_ips", "unix"),
+        ({"root_path": "/a"}, "root_path", "/a"),
+        ({"asgi_loop": "asyncio"}, "loop", "asyncio"),
+        ({"asgi_lifespan": "off"}, "lifespan", "off"),
+        ({"worker_connections": 5}, "worker_connections", 5),
+    ],
+)
+def test_settings(given, name, found):
+    assert getattr(settings_of(configured(**given), {}), name) == found
+
+
+def test_settings_of_a_worker_class_win():
+    assert settings_of(configured(http_parser="fast"), PalfreyH11Worker.settings).http == "h11"
+    with pytest.raises(ConfigError, match="ssl_min_version"):
+        settings_of(Config(), {"ssl_min_version": "1.0"})
+
+
+def test_what_does_not_fit_is_told_to_the_arbiter():
+    class Mine(PalfreyWorker):
+        settings: ClassVar = {"keep_alive": 1}
+
+    with pytest.raises(RuntimeError, match="keep_alive is not a setting"):
+        Mine.check_config(Config(), logging.getLogger("palfrey.error"))
+
+
+def test_what_has_no_effect():
+    assert ineffective(Config()) == []
+    (line,) = ineffective(configured(permit_obsolete_folding=True))
+    assert line.startswith("permit_obsolete_folding has no effect with Palfrey's workers: ")
+
+
+def test_tls(tmp_path):
+    leaf = trustme.CA().issue_cert("app.test")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+    assert tls_of(Config(), settings_of(Config(), {})) is None
+    asked = []
+
+    def context(conf, default):
+        asked.append(conf)
+        return default()
+
+    cfg = configured(certfile=str(tmp_path / "cert.pem"), keyfile=str(tmp_path / "key.pem"), ssl_context=context)
+    tls = tls_of(cfg, settings_of(cfg, {}))
+    assert tls is not None
+    assert asked == [cfg]
+    assert tls.context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert tls.certificate == leaf.cert_chain_pems[0].bytes().decode()
+    cfg.set("keyfile", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="cannot read"):
+        tls_of(cfg, settings_of(cfg, {}))
+
+
+def test_rows_of_the_board(tmp_path):
+    board = Board()
+    beats = [open(tmp_path / str(number), "w") for number in range(3)]  # noqa: SIM115
+    assert [board.give(beat) for beat in beats] == [0, 1, 2]
+    board.scoreboard.row(1).admits = 5
+    beats[1].close()
+    assert board.give(beats[1]) == 1
+    assert board.scoreboard.row(1).admits == 0
+    assert board.give(beats[0]) == 1  # closed still
+    assert board.give(beats[0]) == 3
+    assert board.scoreboard.reach == 4
+    for beat in beats:
+        beat.close()
+
+
+def test_a_board_may_be_full(monkeypatch, tmp_path):
+    monkeypatch.setattr(gunicorn_board, "ROWS", 1)
+    board = Board()
+    with open(tmp_path / "beat", "w") as beat:
+        assert board.give(beat) == 0
+        assert board.give(beat) is None
+
+
+def test_views():
+    request = RequestView("GET", b"/a?b=c", "1.1", [(b"host", b"h"), (b"content-type", b"t")], ("192.0.2.1", 5))
+    assert (request.uri, request.path, request.query, request.version) == ("/a?b=c", "/a", "b=c", (1, 1))
+    assert request.headers == [("HOST", "h"), ("CONTENT-TYPE", "t")]
+    assert request.environ() == {
+        "REQUEST_METHOD": "GET",
+        "RAW_URI": "/a?b=c",
+        "PATH_INFO": "/a",
+        "QUERY_STRING": "b=c",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "192.0.2.1",
+        "HTTP_HOST": "h",
+        "CONTENT_TYPE": "t",
+    }
+    assert RequestView("GET", b"/", "2", [], None).environ()["SERVER_PROTOCOL"] == "HTTP/2.0"
+    assert (ResponseView(404).status, ResponseView(799).status, ResponseView().status) == ("404 Not Found", "799", "")
+
+
+class Watched:
+    """A worker's part that hooks see."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.cfg = self
+        self.log = logging.getLogger("palfrey.error")
+
+    def pre_request(self, worker, request):
+        self.said.append((request.method, request.uri))
+        if request.path == "/no":
+            raise ValueError("no")
+
+    def post_request(self, worker, request, environ, response):
+        self.said.append((environ["RAW_URI"], response.status_code, response.sent))
+        raise RuntimeError("is logged")
+
+
+async def _nothing(message=None):
+    return {}
+
+
+@looped
+async def test_hooks_see_each_request(caplog):
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 201, "headers": [(b"a", b"b")]})
+            await send({"type": "http.response.body", "body": b"123", "more_body": True})
+            await send({"type": "http.response.body", "body": b"4"})
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+
+    worker = Watched()
+    run = hooked(app, worker)
+    scope = {"type": "http", "method": "PUT", "raw_path": b"/a", "query_string": b"b", "http_version": "1.1"}
+    scope |= {"headers": [], "client": None}
+    await run({"type": "lifespan"}, _nothing, _nothing)
+    assert worker.said == []
+    await run(scope, _nothing, _nothing)
+    assert worker.said == [("PUT", "/a?b"), ("/a?b", 201, 4)]
+    worker.said.clear()
+    websocket = {key: value for key, value in scope.items() if key != "method"} | {"type": "websocket"}
+    await run(websocket, _nothing, _nothing)
+    assert worker.said == [("GET", "/a?b"), ("/a?b", 101, 0)]
+    with pytest.raises(ValueError, match="no"):
+        await run({**scope, "raw_path": b"/no"}, _nothing, _nothing)
+
+
+def test_a_logger_that_fails_fails_no_request():
+    class Broken:
+        failed = 0
+
+        def access(self, *_):
+            raise RuntimeError
+
+        def exception(self, *_):
+            self.failed += 1
+
+    class Facts:
+        method, target, http_version, client, status = "GET", b"/", "1.1", None, 200
+        request_headers = response_headers = ()
+        body_bytes, started = 0, 0.0
+
+    log = Broken()
+    access = LoggerAccess(log)
+    access.log(Facts(), 1.0)
+    assert (access.enabled, access.failures, log.failed) == (True, 1, 1)
+
+
+def test_names():
+    assert dir(palfrey.workers) == ["PalfreyH11Worker", "PalfreyWorker"]
+    assert issubclass(palfrey.workers.PalfreyH11Worker, palfrey.workers.PalfreyWorker)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        palfrey.workers.nothing  # noqa: B018
+
+
+def test_importing_the_package_is_cheap_and_needs_no_gunicorn():
+    check = (
+        "import sys; sys.modules['gunicorn'] = None; import palfrey.workers, palfrey.workers.worker;"
+        "assert 'palfrey.workers.gunicorn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+    check = (
+        "import sys, palfrey.workers; assert not {'asyncio', 'gunicorn', 'uvloop', 'httptools'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_what_the_arbiter_imports_is_no_server():
+    check = (
+        "import sys; from palfrey.workers import PalfreyWorker;"
+        "assert not {'uvloop', 'httptools', 'palfrey.workers.serving', 'palfrey.asgi'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
