@@ -149,7 +149,7 @@ class WsgiExchange(Exchange):
             self._content = b""
             self._stream.credit(len(content))
         self._content_eof = False
-        return content
+        return content if type(content) is bytes else bytes(content)
 
 
 def _as_it_is(task: Any) -> Any:
