@@ -317,6 +317,23 @@ class Exchange(Request):
             else:
                 self._done()
 
+    def _send_whole(self, status: int, headers: Sequence[Header], declared: int, body: bytes) -> None:
+        """A whole response in one step, from NEW to DONE. `declared` is what its fields say of its length, or -1."""
+        self.status = status
+        self.response_headers = headers
+        bodiless = status in {204, 304} or self.scope["method"] == "HEAD"
+        if bodiless or declared != len(body) or self.id_field is not None:
+            self.phase = HEADED
+            self._send_head(body, False, declared)
+            return
+        stream = self._stream
+        stream.send_head(status, headers, body, False, DECLARED)
+        self.body_bytes = declared
+        self.phase = DONE
+        if self._waiters is not None:
+            self._wake()
+        stream.finished(self)
+
     @staticmethod
     def _check_first(declared: int, length: int, more: bool) -> None:
         # Nothing is out yet, so that a head that lies about its content can still become a 500.

@@ -15,7 +15,7 @@ import io
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from palfrey.asgi.exchange import DONE, GONE, HEADED, Exchange
+from palfrey.asgi.exchange import DONE, GONE, Exchange
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.wsgi.input import Spool, collect
@@ -90,9 +90,7 @@ class InlineExchange(WsgiExchange):
                 body = result[0] if len(result) == 1 and type(result[0]) is bytes else whole(result)
                 head = self._head
                 if body is not None and head is not None:
-                    self.status, self.response_headers, declared = head
-                    self.phase = HEADED
-                    self._send_head(body, False, declared)
+                    self._send_whole(*head, body)
                     return None
             return self._stream_out(result)
         except BaseException as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Write = Callable[[bytes], None]
 StartResponse = Callable[..., Write]
 WsgiCallable = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
-Head = tuple[int, "list[Header]", int]
+Head = tuple[int, "tuple[Header, ...]", int]
 """Status, fields, and the Content-Length that they declare, or -1."""
 
 JOINED = 1 << 18
@@ -52,7 +52,10 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
         """What is not in `before`. Raises ApplicationError for what is no status, or no list of pairs of text that
         latin-1 has, InvalidHeader for what is no Content-Length."""
         try:
-            code, fields = self._statuses.get(status) or self._read_status(status), list(map(self.__getitem__, headers))
+            code, fields = (
+                self._statuses.get(status) or self._read_status(status),
+                tuple(map(self.__getitem__, headers)),
+            )
         except (TypeError, ValueError) as error:
             raise ApplicationError(f"start_response: headers are a list of (name, value), both str: {error}") from None
         declared = -1

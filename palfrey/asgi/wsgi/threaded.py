@@ -45,7 +45,7 @@ each part it would take the interpreter from the loop each time, for a switch in
 PART = 4096
 """What a part counts for beside its bytes: a thread that makes small ones must wait as well, or the loop had no end."""
 
-_REFUSAL = (503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")], -1)
+_REFUSAL = (503, ((b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")), -1)
 
 
 class ThreadedExchange(WsgiExchange):

@@ -12,8 +12,8 @@ from palfrey.asgi.wsgi.response import HeadReader
 
 def test_a_head_as_bytes() -> None:
     head = HeadReader().read("418 I'm a teapot", [("X-Name", "caf\xe9"), ("Content-Length", "12")])
-    assert head == (418, [(b"x-name", b"caf\xe9"), (b"content-length", b"12")], 12)
-    assert HeadReader().read("200", []) == (200, [], -1)
+    assert head == (418, ((b"x-name", b"caf\xe9"), (b"content-length", b"12")), 12)
+    assert HeadReader().read("200", []) == (200, (), -1)
 
 
 def test_what_is_remembered_is_bounded_and_without_cookies() -> None:
