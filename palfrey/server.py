@@ -308,14 +308,8 @@ async def _serve_with_signals(server: Server, log: Any) -> None:
         log.info("%s received: stopping", number.name)
         server.stop(at_once=server._stopping.is_set())
 
-    async def announce() -> None:
-        await server.started.wait()
-        log.info("Palfrey serves on %s (press Ctrl-C to stop)", ", ".join(server.urls))
-
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    announcement = loop.create_task(announce())
-    try:
-        await server.serve()
-    finally:
-        announcement.cancel()
+    if await server.start():
+        log.info("Palfrey serves on %s (press Ctrl-C to stop)", ", ".join(server.urls))
+        await server.wait_stopped()

@@ -227,8 +227,16 @@ def test_a_unix_socket_has_its_mode_and_goes_with_the_server(tmp_path):
     assert not path.exists()
 
 
-def test_run_serves_an_object_until_a_signal(capfd):
+def test_run_serves_an_object_until_a_signal(capfd, monkeypatch):
     """In a process of one: the signal is this one's."""
+    announced = threading.Event()
+    wait_stopped = Server.wait_stopped
+
+    async def announce(server) -> None:
+        announced.set()
+        await wait_stopped(server)
+
+    monkeypatch.setattr(Server, "wait_stopped", announce)
 
     @http
     async def app(scope, receive, send):
@@ -240,15 +248,9 @@ def test_run_serves_an_object_until_a_signal(capfd):
     bodies = []
 
     def ask() -> None:
-        for _ in range(2000):
-            try:
-                client = Client.connect(("127.0.0.1", number))
-            except ConnectionRefusedError:
-                threading.Event().wait(0.005)
-                continue
-            with client:
-                bodies.append(client.request(GET).body)
-            return
+        assert announced.wait(60)
+        with Client.connect(("127.0.0.1", number)) as client:
+            bodies.append(client.request(GET).body)
 
     asking = threading.Thread(target=ask)
     asking.start()
