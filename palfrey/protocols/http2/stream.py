@@ -200,7 +200,8 @@ class Stream(Sending):
         """Both sides have ended it."""
         self.state = CLOSED
         self.exchange = None  # which knows its stream: two that knew each other would be left to the garbage collector
-        self._let_go()
+        if self._ahead:
+            self._let_go()
         self.connection.release(self)
         if self.tunnel is not None:
             self.tunnel.lost()
