@@ -42,14 +42,16 @@ def test_the_command_waits_until_the_daemon_is_ready(tmp_path: Path) -> None:
         done = run(
             "launcher = daemonize()\n"
             "line = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
-            f"line.sendall(repr({IDENTITY}).encode())\n"
             "launcher.ready()\n"
+            "line.recv(1)\n"  # by then the process between the two, which has the command's stdio, has ended
+            f"line.sendall(repr({IDENTITY}).encode())\n"
             "line.recv(1)\n",
             str(server.getsockname()[1]),
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         line, _ = server.accept()
         with line:
+            line.sendall(b"?")
             pid, parent, session, group, stdio = eval(line.recv(1000))
             assert session == group
             assert session not in (pid, os.getsid(0))  # not a session's leader: it can get no terminal
