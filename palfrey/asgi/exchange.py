@@ -487,7 +487,8 @@ class Exchange(Request):
         if self.phase is DONE and isinstance(error, asyncio.CancelledError):
             log.warning("Cut short: what the application went on with behind its answer to %s", self.describe())
         elif self.peer is THERE or not is_farewell(error):
-            log.error("Exception in %s application, answering %s", self.kind, self.describe(), exc_info=error)
+            what = getattr(self._app, "palfrey_name", f"{self.kind} application")
+            log.error("Exception in %s, answering %s", what, self.describe(), exc_info=error)
         self._fail()
 
     def _returned_early(self) -> None:

@@ -114,6 +114,9 @@ class Response:
 class HandlerApp:
     """The application. Its lifespan is that of its threads."""
 
+    palfrey_name = "the handler"
+    """What the log calls it: whoever wrote a handler knows nothing of ASGI."""
+
     def __init__(self, handler: Handler, args: tuple[Any, ...], threads: int, one_by_one: bool) -> None:
         """`handler(request, response, *args)` is called in one of so many threads."""
         self._handler, self._args = handler, args

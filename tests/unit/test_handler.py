@@ -369,7 +369,7 @@ def test_an_exception_is_a_500_that_is_logged(error, said):
             assert "x-never" not in answer.headers
     assert len(records.errors) == 2
     assert said in records.errors[0]
-    assert "GET /fails?a=1" in records.errors[0]
+    assert 'Exception in the handler, answering "GET /fails?a=1"' in records.errors[0]
     assert "test_handler.py" in records.errors[0]
     if isinstance(error, ValueError):  # the other has one of ours between, whose cause it is
         assert "asgi/handler.py" not in records.errors[0]
