@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from palfrey.asgi.tls import TlsExtension
     from palfrey.config.settings import Settings
     from palfrey.observe.facts import WebSocketFacts
-    from palfrey.types import ASGIApp, Header, Receive, Scope, Send
+    from palfrey.types import ASGIApp, Header, HostPort, Receive, Scope, Send
 
 NEVER = float("inf")
 EACH_SWEEP = 0.0
@@ -37,6 +37,18 @@ ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.3"}
 """The HTTP specification's version. All of 2.5 is done, `send` raising OSError once the client is gone (2.4) included.
 But a server that says 2.4 is trusted to tell by that alone: Starlette then stops listening for http.disconnect while it
 streams, and a stream that has nothing to send holds on to a client that left (docs/decisions/0003)."""
+
+
+class Facts(Protocol):
+    """What a connection of any protocol knows about itself, for the scopes of its requests."""
+
+    client: HostPort | None
+    server: HostPort | None
+    scheme: str
+    extensions: dict[str, dict[str, Any]]
+    """ASGI's, as they are offered on this connection."""
+    trusted: Trusted | None
+    """Whose forwarded headers are believed; None when this peer's are not."""
 
 
 class Connection(Protocol):

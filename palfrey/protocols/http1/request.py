@@ -10,31 +10,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from palfrey.protocols.http1.heads import kept
 from palfrey.protocols.http1.target import with_host
-from palfrey.protocols.service import ASGI_VERSIONS
+from palfrey.protocols.service import ASGI_VERSIONS, Facts
 
 if TYPE_CHECKING:
-    from palfrey.asgi.proxy import Trusted
     from palfrey.protocols.http1.head import Framing
     from palfrey.protocols.http1.heads import Section
     from palfrey.protocols.service import Service
-    from palfrey.types import HostPort
 
 
-class Facts(Protocol):
-    """What a connection knows about itself."""
+class Remembering(Facts, Protocol):
+    """A connection that keeps its last section."""
 
-    client: HostPort | None
-    server: HostPort | None
-    scheme: str
-    extensions: dict[str, dict[str, Any]]
-    """ASGI's, as they are offered on this connection."""
-    trusted: Trusted | None
-    """Whose forwarded headers are believed; None when this peer's are not."""
     section: Section
     """The last one; NO_SECTION at first."""
 
 
-def read_request(head: bytes, facts: Facts, service: Service) -> tuple[dict[str, Any], Framing]:
+def read_request(head: bytes, facts: Remembering, service: Service) -> tuple[dict[str, Any], Framing]:
     """A whole head, up to and with its empty line -> the ASGI scope, and the framing of what follows.
 
     Raises ProtocolError.

@@ -18,7 +18,7 @@ Whatever is wrong with a request, its block is decoded to the end first: the tab
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.head import FORWARDED, METHODS
@@ -29,9 +29,8 @@ from palfrey.protocols.http2.priority import UNSAID, parse_priority
 from palfrey.protocols.service import ASGI_VERSIONS
 
 if TYPE_CHECKING:
-    from palfrey.asgi.proxy import Trusted
-    from palfrey.protocols.service import Service
-    from palfrey.types import Header, HostPort
+    from palfrey.protocols.service import Facts, Service
+    from palfrey.types import Header
 
 REMEMBERED_LEADS, LEAD_LENGTH = 1024, 512
 """Bounds of the pseudo-header fields that a worker remembers; the length counts as in a header list."""
@@ -113,18 +112,6 @@ class Head:
             self._scope = scope.copy()
         self._again = True
         return scope
-
-
-class Facts(Protocol):
-    """What a connection knows about itself."""
-
-    client: HostPort | None
-    server: HostPort | None
-    scheme: str
-    extensions: dict[str, dict[str, Any]]
-    """ASGI's, as they are offered on this connection."""
-    trusted: Trusted | None
-    """Whose forwarded headers are believed; None when this peer's are not."""
 
 
 class Lead:
