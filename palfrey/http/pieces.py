@@ -62,7 +62,8 @@ def parse_request_line(line: bytes) -> RequestLine:
 def split_header_lines(lines: bytes, parser: str = "auto") -> list[Header]:
     """The field lines of a head, each with its CRLF or the last without -> fields, their names in lower case.
 
-    Obsolete folding is refused, like everything else that could be read in two ways. Raises ParseError.
+    Obsolete folding is refused, like every line that could be read in two ways. What the fields say together (a length
+    beside chunks, two lengths, no Host) is for who has the whole head: RequestParser sees to it. Raises ParseError.
     """
     text = lines.removesuffix(b"\r\n")
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from palfrey.asgi.messages import content_length
 from palfrey.asgi.stream import Framing, InvalidHeader
 from palfrey.protocols.http1.render import HeadRenderer, chunk, render_informational
 from palfrey.protocols.response import DefaultFields
@@ -59,17 +60,26 @@ class ResponseHeads:
         length: int | None = None,
         keep_alive: bool = True,
     ) -> ResponseHead:
-        """The head of a final response. Raises InvalidHeader for a field that cannot be sent.
+        """The head of a final response. Raises InvalidHeader for a field that cannot be sent, ValueError for a status
+        that is none of a final response, or a `length` that the headers contradict.
 
         `request` is what it answers; without one (a head that could not be read) it is the connection's last. `length`
         is the content's, where it is known and not among the headers. `keep_alive`: whether the server would go on.
         """
         self._keep_date()
         fields = list(headers)
+        if not 200 <= status <= 999:
+            raise ValueError(f"{status} is no final response's status")
+        declared = -1
+        for name, value in fields:
+            if name.lower() == b"content-length":
+                declared = content_length(value, declared)
+        if declared >= 0 and length not in (None, declared):
+            raise ValueError(f"Content-Length is {declared}, and the length {length}")
         bodiless = status in (204, 304) or (request is not None and request.method == "HEAD")
         if bodiless:
             framing = Framing.NONE
-        elif any(name.lower() == b"content-length" for name, _ in fields):
+        elif declared >= 0:
             framing = Framing.DECLARED
         else:
             framing = Framing.OPEN if length is None else Framing.WHOLE

@@ -148,12 +148,23 @@ def hooked_wsgi(call: Any, worker: Any) -> Any:
         request = RequestView.of(environ)
         response = ResponseView()
 
-        def begin(status: str, headers: Texts, *exc_info: Any) -> Any:
+        def begin(status: str, headers: Texts, exc_info: Any = None) -> Any:
             response.status_code, response.status, response.headers = int(status[:3]), status, list(headers)
-            return start_response(status, headers, *exc_info)
+            write = start_response(status, headers, exc_info)
+
+            def counted(data: bytes) -> None:
+                write(data)
+                response.sent += len(data)
+
+            return counted
 
         worker.cfg.pre_request(worker, request)
-        return _Watched(call(environ, begin), response, lambda: _after(worker, request, environ, response))
+        try:
+            result = call(environ, begin)
+        except BaseException:
+            _after(worker, request, environ, response)
+            raise
+        return _Watched(result, response, lambda: _after(worker, request, environ, response))
 
     return run
 

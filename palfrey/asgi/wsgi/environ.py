@@ -145,7 +145,10 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
         """Puts fields that came more than once together (RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies)."""
         seen: set[str] = set()
         for field in headers:
-            key, value = self[field]
+            found = self[field]
+            if found is DROPPED:
+                continue
+            key, value = found
             if key in seen:
                 value = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + value
             seen.add(key)

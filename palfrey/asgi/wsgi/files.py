@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,13 +35,11 @@ class FileWrapper:
 def regular_file(filelike: Any) -> io.IOBase | None:
     """The file behind it, if its content is what the descriptor has: not so for what unpacks or decrypts as it reads,
     though that has a fileno(), too."""
-    # tempfile's wrappers have the file in an attribute.
-    file: Any = filelike if isinstance(filelike, io.IOBase) else getattr(filelike, "file", None)
-    if isinstance(file, (io.BufferedReader, io.BufferedRandom)):
-        plain = isinstance(file.raw, io.FileIO)
-    else:
-        plain = isinstance(file, io.FileIO)
-    if not plain:
+    # tempfile's wrapper has the file in an attribute. So have others, whose read() may give something else; and so may
+    # that of any class which derives from these.
+    file: Any = filelike.file if type(filelike) is tempfile._TemporaryFileWrapper else filelike
+    raw: Any = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+    if type(raw) is not io.FileIO:
         return None
     try:
         regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)

@@ -60,6 +60,21 @@ def test_the_server_may_want_no_more():
     assert not HEADS.render(200, [(b"connection", b"close")], request=asked(), length=0).keep_alive
 
 
+@pytest.mark.parametrize("values", [(b"5", b"6"), (b"5", b"5"), (b"+5",), (b"abc",)])
+def test_lengths_that_cannot_be_sent(values):
+    with pytest.raises(InvalidHeader):
+        HEADS.render(200, [(b"Content-Length", value) for value in values], request=asked())
+
+
+def test_what_is_no_final_response():
+    with pytest.raises(ValueError, match="length 7"):
+        HEADS.render(200, [(b"content-length", b"5")], request=asked(), length=7)
+    assert HEADS.render(200, [(b"content-length", b"5")], request=asked(), length=5).data.count(b"content-length") == 1
+    for status in (99, 101, 1000):
+        with pytest.raises(ValueError, match="status"):
+            HEADS.render(status, request=asked())
+
+
 @pytest.mark.parametrize("field", [(b"a", b"b\r\nc: d"), (b"a b", b"c"), (b"", b"c"), (b"a", b"\x00")])
 def test_what_cannot_be_sent(field):
     with pytest.raises(InvalidHeader):

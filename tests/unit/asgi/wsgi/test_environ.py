@@ -111,6 +111,15 @@ def test_fields_that_come_again_are_joined(maker: EnvironMaker) -> None:
         assert environ["wsgi.version"] == (1, 0)
 
 
+@pytest.mark.parametrize("names", [(b"x_a", b"x_b"), (b"x_a", b"x_a")])
+def test_several_fields_with_underscores_are_dropped(maker: EnvironMaker, names: tuple[bytes, bytes]) -> None:
+    for _ in range(2):
+        environ = make(maker, scope([(names[0], b"1"), (b"accept", b"a"), (names[1], b"2")]))
+        assert environ["HTTP_ACCEPT"] == "a"
+        assert environ["wsgi.version"] == (1, 0)
+        assert not any(key.startswith("HTTP_X") for key in environ)
+
+
 def test_a_collected_content_has_a_length(maker: EnvironMaker) -> None:
     environ = make(maker, scope([(b"transfer-encoding", b"chunked")]), size=12)
     assert environ["CONTENT_LENGTH"] == "12"
