@@ -352,9 +352,10 @@ async def test_a_full_or_exhausted_worker_is_not_waited_for(monkeypatch):
     async with stage(limit=2, board=board) as made:
         made.acceptor.start()
         clients = [made.connect() for _ in range(3)]
-        while board.column(Row.admits)[0]:  # noqa: ASYNC110
+        # For a moment of the turn in which it is made, a connection counts among both.
+        while board.column(Row.admits)[0] or made.acceptor.adopting:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        assert len(made.service.connections) + made.acceptor.adopting == 2
+        assert len(made.service.connections) == 2
         clients[0].close()
         while made.listener.calls < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
