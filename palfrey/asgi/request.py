@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from palfrey.types import Header, HostPort, Scope
 
 
+def client_name(client: HostPort | None) -> str:
+    """A client for the log: its address, or a UNIX socket's path."""
+    return "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
+
+
 class Request:
     """The facts of a request, out of its ASGI scope."""
 
@@ -22,10 +27,7 @@ class Request:
 
     def describe(self) -> str:
         """The request in a few words, for the log; control characters escaped."""
-        client = self.client
-        origin = (
-            "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
-        )
+        origin = client_name(self.client)
         name = f", request_id {self.request_id}" if self.id_field is not None else ""
         return f'"{self.method} {ascii(self.target)[2:-1]}" from {origin}{name}'
 

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from palfrey.asgi.messages import shrunk
+from palfrey.asgi.request import client_name
 from palfrey.asgi.stream import ClientDisconnected, Framing
 from palfrey.protocols.http1.render import chunk, encode_line, render_informational
 from palfrey.protocols.http1.sendfile import send_by_kernel
@@ -291,8 +292,7 @@ class Outbound(Watched, asyncio.Protocol):
         self._write(head + body)
 
     def _name(self) -> str:
-        client = self.client
-        return "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
+        return client_name(self.client)
 
     def _account(self, exchange: Exchange) -> None:
         if self.service.access.enabled:

@@ -12,6 +12,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from palfrey.asgi.request import client_name
 from palfrey.protocols.http2.codes import ErrorCode
 from palfrey.protocols.http2.frames import FRAME_SIZE, WINDOW, reset_frame, window_frame
 from palfrey.protocols.http2.render import ResponseEncoder
@@ -231,8 +232,7 @@ class Outbound(Watched, asyncio.Protocol):
 
     def name(self) -> str:
         """The client, for the log."""
-        client = self.client
-        return "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
+        return client_name(self.client)
 
     def account(self, exchange: Exchange) -> None:
         """The request is over: a line in the access log."""
