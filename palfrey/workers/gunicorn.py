@@ -36,6 +36,7 @@ from palfrey.config.settings import Settings
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, BootError, ConfigError
 from palfrey.workers.gunicorn_board import Board
 from palfrey.workers.gunicorn_settings import ineffective, settings_of, tls_of
+from palfrey.workers.steps import Steps
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -83,7 +84,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         self._aborted = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ordered = asyncio.Event()
-        self._step: asyncio.Task[None] | None = None
+        self._steps = Steps()
         super().init_process()
 
     def init_signals(self) -> None:
@@ -145,7 +146,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         serving.service.on_request = self._count
         self._call_hooks(serving)
         try:
-            if not await self._do(serving.start()):
+            if not await self._steps.do(serving.start()):
                 return 0
         except BootError as error:
             self.log.error("%s%s", error, f"\n{error.detail}" if error.detail else "")
@@ -155,26 +156,15 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
 
     async def _end(self, serving: Serving) -> int:
         if not self._quick:
-            await self._do(serving.drain(last=self.nr < self.max_requests))
+            await self._steps.do(serving.drain(last=self.nr < self.max_requests))
         if self._quick:
             serving.quit()
         try:
-            await self._do(serving.close())
+            await self._steps.do(serving.close())
         except Exception:
             self.log.exception("The end of this worker went wrong")
             return EXIT_ERROR
         return 0
-
-    async def _do(self, step: Any) -> bool:
-        """Runs one step of life. False when an order ended it early."""
-        self._step = asyncio.get_running_loop().create_task(step)
-        try:
-            await self._step
-        except asyncio.CancelledError:
-            return False
-        finally:
-            self._step = None
-        return True
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self.notify()
@@ -238,8 +228,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             self._quick = True
             self.cfg.worker_int(self)
         self._ordered.set()
-        if self._step is not None:
-            self._step.cancel()
+        self._steps.cancel()
 
     # ---------------------------------------------------------------- logs and hooks
 

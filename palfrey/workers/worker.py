@@ -22,7 +22,7 @@ import signal
 import time
 import traceback
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from palfrey.asgi.load import load_app
 from palfrey.config.hooks import ServerView, WorkerView, call_hook
@@ -35,6 +35,7 @@ from palfrey.workers.limits import Limits
 from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
 from palfrey.workers.stacks import in_hand, note_oldest, oldest_of, waiting
+from palfrey.workers.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +138,7 @@ class Worker:
         self._serving: Serving | None = None
         self._order: Order | None = None
         self._ordered = asyncio.Event()
-        self._step: asyncio.Task[None] | None = None
+        self._steps = Steps()
         self._limits = Limits(settings, time.monotonic(), self._tire, logs.error_fileno())
         self._next_beat = 0.0
 
@@ -159,7 +160,7 @@ class Worker:
     async def _boot(self) -> int | None:
         """Loads and starts the application. None when it serves, else the status to exit with."""
         try:
-            if await self._do(self._start()):
+            if await self._steps.do(self._start()):
                 return None
         except BootError as error:
             return self._failed(error.category, str(error), error.detail)
@@ -292,31 +293,19 @@ class Worker:
         self._order = order
         self._view.alive = False
         self._ordered.set()
-        if self._step is not None:
-            self._step.cancel()
-
-    async def _do(self, step: Any) -> bool:
-        """Runs one step of life. False when an order ended it early."""
-        self._step = asyncio.get_running_loop().create_task(step)
-        try:
-            await self._step
-        except asyncio.CancelledError:
-            return False
-        finally:
-            self._step = None
-        return True
+        self._steps.cancel()
 
     async def _end(self) -> int:
         serving, order = self._serving, self._order
         assert serving is not None
         self._row.state = State.DRAINING
         if order is not Order.QUIT:
-            await self._do(serving.drain(last=order is Order.STOP))
+            await self._steps.do(serving.drain(last=order is Order.STOP))
         if self._order is Order.QUIT:
             serving.quit()
         self._row.state = State.STOPPING
         try:
-            await self._do(serving.close())
+            await self._steps.do(serving.close())
         except Exception:
             log.exception("The end of this worker went wrong")
             return EXIT_ERROR
