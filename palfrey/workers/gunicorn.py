@@ -2,7 +2,7 @@
 
 Gunicorn's arbiter binds, forks, reloads and supervises, by its own rules; what the forked worker does is serving.py's,
 as under Palfrey's arbiter. This module is between the two: Gunicorn's configuration becomes Settings
-(gunicorn_settings.py), its logger gets what Palfrey logs and its hooks are called (gunicorn_requests.py).
+(gunicorn_settings.py), its logger gets what Palfrey logs and its hooks are called (gunicorn_hooks.py).
 docs/gunicorn.md tells operators what follows.
 
 A life, as Gunicorn's arbiter calls it: `__init__` before the fork, in the arbiter; `init_process` in the child, which
@@ -132,6 +132,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         """Serves until told to stop; the exit status."""
         from palfrey.system.sockets import Address, Listener
         from palfrey.workers.gate import Gate
+        from palfrey.workers.gunicorn_hooks import install
         from palfrey.workers.serving import Serving
 
         self._obey(loop)
@@ -144,7 +145,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             gate = Gate(self._board.scoreboard, self._row, listeners)
         serving = Serving(self._settings, self.wsgi, listeners, self._access(), self._tls, gate=gate, shared=True)
         serving.service.on_request = self._count
-        self._call_hooks(serving)
+        install(serving.service, self)
         try:
             if not await self._steps.do(serving.start()):
                 return 0
@@ -256,19 +257,6 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         line = line_for(text)
         return AccessLog.to_logger(self.log.access_log, line, websocket_line(text, line))
 
-    def _call_hooks(self, serving: Serving) -> None:
-        """pre_request and post_request cost something, so that they are in the way only where there are any."""
-        wanted = [name for name in ("pre_request", "post_request") if not _is_default(self.cfg, name)]
-        if wanted:
-            from palfrey.asgi.wsgi import WsgiApp
-            from palfrey.workers.gunicorn_requests import hooked, hooked_wsgi
-
-            app = serving.service.app
-            if isinstance(app, WsgiApp):
-                app.call = hooked_wsgi(app.call, self)
-            else:
-                serving.service.app = hooked(app, self)
-
 
 class PalfreyH11Worker(PalfreyWorker):
     """Serves with asyncio's own loop and h11: Python throughout."""
@@ -303,7 +291,3 @@ def _leave(*kept: object) -> None:
     logging.shutdown()
     sys.stdout.flush()
     os._exit(EXIT_ERROR)
-
-
-def _is_default(cfg: Any, name: str) -> bool:
-    return bool(getattr(cfg, name) == cfg.settings[name].default)

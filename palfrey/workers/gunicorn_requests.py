@@ -1,5 +1,5 @@
-"""Requests in the shapes that Gunicorn's users know: for the hooks pre_request and post_request, and for logger classes
-that have an `access` of their own (Gunicorn's statsd logger, and many a user's).
+"""Requests in the shapes that Gunicorn's users know: for the hooks around requests (gunicorn_hooks.py), and for logger
+classes that have an `access` of their own (Gunicorn's statsd logger, and many a user's).
 
 They are views, made for one request each: to change one changes nothing. A hook may put attributes on the request, as
 hooks do to remember when it began, and finds them in post_request.
@@ -10,18 +10,14 @@ from __future__ import annotations
 import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from palfrey.observe.access import AccessLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable
 
     from palfrey.observe.facts import AccessFacts
-    from palfrey.types import ASGIApp, Header, HostPort, Message, Receive, Scope, Send
-
-UNQUOTED = "/!$&'()*+,;=:@-._~"
-"""What a path may have as it is (RFC 3986 section 3.3)."""
+    from palfrey.types import Header, HostPort
 
 Texts = list[tuple[str, str]]
 
@@ -39,19 +35,6 @@ class RequestView:
         self.version = tuple(int(digit) for digit in f"{version}.0".split(".")[:2])
         self.headers = [(name.upper(), value) for name, value in _texts(headers)]
         self.remote_addr = self.peer_addr = client
-
-    @classmethod
-    def of(cls, environ: Mapping[str, Any]) -> RequestView:
-        """Of a WSGI request."""
-        fields = [(key.removeprefix("HTTP_"), value) for key, value in environ.items() if key.startswith("HTTP_")]
-        fields += [(key, environ[key]) for key in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(key)]
-        headers = [(key.replace("_", "-").encode("latin-1"), value.encode("latin-1")) for key, value in fields]
-        query = environ.get("QUERY_STRING", "")
-        path = quote(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""), encoding="latin-1", safe=UNQUOTED)
-        target = f"{path}?{query}" if query else path
-        client = (environ.get("REMOTE_ADDR", ""), int(environ.get("REMOTE_PORT") or 0))
-        version = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
-        return cls(environ["REQUEST_METHOD"], target.encode("latin-1"), version, headers, client)
 
     def environ(self) -> dict[str, Any]:
         """As WSGI has it, in so far as requests and logs ask for it."""
@@ -107,94 +90,6 @@ class LoggerAccess(AccessLog):
         except Exception:
             self.failures += 1
             self._log.exception("the logger's access() failed")
-
-
-def hooked(app: ASGIApp, worker: Any) -> ASGIApp:
-    """The application with Gunicorn's hooks around each request. What pre_request raises is answered with 500."""
-    cfg = worker.cfg
-
-    async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await app(scope, receive, send)
-            return
-        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-        method = scope.get("method", "GET")
-        request = RequestView(method, target, scope["http_version"], scope["headers"], scope["client"])
-        response = ResponseView()
-
-        async def watched(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                response.begin(message["status"], list(message.get("headers", ())))
-            elif message["type"] == "websocket.accept":
-                response.begin(101, list(message.get("headers", ())))
-            else:
-                response.sent += len(message.get("body", b""))
-            await send(message)
-
-        cfg.pre_request(worker, request)
-        try:
-            await app(scope, receive, watched)
-        finally:
-            _after(worker, request, request.environ(), response)
-
-    return run
-
-
-def hooked_wsgi(call: Any, worker: Any) -> Any:
-    """The same for a WSGI application. Its hooks run where it runs, and files are read rather than sent by the kernel:
-    what is returned has to be watched for its end."""
-
-    def run(environ: dict[str, Any], start_response: Any) -> _Watched:
-        request = RequestView.of(environ)
-        response = ResponseView()
-
-        def begin(status: str, headers: Texts, exc_info: Any = None) -> Any:
-            response.status_code, response.status, response.headers = int(status[:3]), status, list(headers)
-            write = start_response(status, headers, exc_info)
-
-            def counted(data: bytes) -> None:
-                write(data)
-                response.sent += len(data)
-
-            return counted
-
-        worker.cfg.pre_request(worker, request)
-        try:
-            result = call(environ, begin)
-        except BaseException:
-            _after(worker, request, environ, response)
-            raise
-        return _Watched(result, response, lambda: _after(worker, request, environ, response))
-
-    return run
-
-
-class _Watched:
-    """A WSGI application's iterable, its bytes counted and its end told."""
-
-    def __init__(self, result: Any, response: ResponseView, end: Callable[[], None]) -> None:
-        self._result = result
-        self._response = response
-        self._end = end
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._result:
-            self._response.sent += len(piece)
-            yield piece
-
-    def close(self) -> None:
-        try:
-            if hasattr(self._result, "close"):
-                self._result.close()
-        finally:
-            self._end()
-
-
-def _after(worker: Any, request: RequestView, environ: dict[str, Any], response: ResponseView) -> None:
-    try:
-        worker.cfg.post_request(worker, request, environ, response)
-    except Exception:
-        worker.log.exception("the hook post_request failed")
 
 
 def _texts(headers: Iterable[Header]) -> Texts:

@@ -21,9 +21,8 @@ from palfrey.config.settings import ROWS
 from palfrey.errors import ConfigError
 from palfrey.workers import PalfreyH11Worker, PalfreyWorker, gunicorn_board
 from palfrey.workers.gunicorn_board import Board
-from palfrey.workers.gunicorn_requests import LoggerAccess, RequestView, ResponseView, hooked
+from palfrey.workers.gunicorn_requests import LoggerAccess, RequestView, ResponseView
 from palfrey.workers.gunicorn_settings import INEFFECTIVE, SAME, ineffective, settings_of, tls_of
-from tests.support.inprocess import looped
 
 
 def configured(**values: object) -> Config:
@@ -156,54 +155,6 @@ def test_views():
     }
     assert RequestView("GET", b"/", "2", [], None).environ()["SERVER_PROTOCOL"] == "HTTP/2.0"
     assert (ResponseView(404).status, ResponseView(799).status, ResponseView().status) == ("404 Not Found", "799", "")
-
-
-class Watched:
-    """A worker's part that hooks see."""
-
-    def __init__(self) -> None:
-        self.said: list[object] = []
-        self.cfg = self
-        self.log = logging.getLogger("palfrey.error")
-
-    def pre_request(self, worker, request):
-        self.said.append((request.method, request.uri))
-        if request.path == "/no":
-            raise ValueError("no")
-
-    def post_request(self, worker, request, environ, response):
-        self.said.append((environ["RAW_URI"], response.status_code, response.sent))
-        raise RuntimeError("is logged")
-
-
-async def _nothing(message=None):
-    return {}
-
-
-@looped
-async def test_hooks_see_each_request(caplog):
-    async def app(scope, receive, send):
-        if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 201, "headers": [(b"a", b"b")]})
-            await send({"type": "http.response.body", "body": b"123", "more_body": True})
-            await send({"type": "http.response.body", "body": b"4"})
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.accept"})
-
-    worker = Watched()
-    run = hooked(app, worker)
-    scope = {"type": "http", "method": "PUT", "raw_path": b"/a", "query_string": b"b", "http_version": "1.1"}
-    scope |= {"headers": [], "client": None}
-    await run({"type": "lifespan"}, _nothing, _nothing)
-    assert worker.said == []
-    await run(scope, _nothing, _nothing)
-    assert worker.said == [("PUT", "/a?b"), ("/a?b", 201, 4)]
-    worker.said.clear()
-    websocket = {key: value for key, value in scope.items() if key != "method"} | {"type": "websocket"}
-    await run(websocket, _nothing, _nothing)
-    assert worker.said == [("GET", "/a?b"), ("/a?b", 101, 0)]
-    with pytest.raises(ValueError, match="no"):
-        await run({**scope, "raw_path": b"/no"}, _nothing, _nothing)
 
 
 def test_a_logger_that_fails_fails_no_request():
