@@ -7,26 +7,25 @@ it reads: what it returns is how many it used up, and the rest is the next reque
     HEAD      its empty line      `request` is there
     CONTENT   its last byte       what has come is in `request.body`, to be read at once or it stays in memory
     CHUNKS    its last chunk      the same, decoded
-    DONE      `next()`            `completed`
-    FAILED                        `feed` raises `error` again; the connection is to be answered and closed
+    HELD      `next()`            `completed`
+    CLOSED                        `feed` raises `error` again; the connection is to be answered and closed
 
-Heads are read by protocols/http1/heads.py and chunks by protocols/http1/chunked.py, as they are in the server, so that
-the two cannot differ: the tests replay the server's corpus here.
+Both this and the server's connection are a `Reader` (protocols/http1/reader.py), which cuts the stream, and read heads
+by protocols/http1/heads.py and chunks by protocols/http1/chunked.py; the tests replay the server's corpus here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from palfrey.errors import ProtocolError
-from palfrey.http.errors import ClientGone, ParseError, RequestError, typed
+from palfrey.http.errors import ClientGone, RequestError, typed
 from palfrey.http.pieces import Uri
-from palfrey.protocols.http1.chunked import ChunkedReader
 from palfrey.protocols.http1.fields import FieldReader, make_parser
 from palfrey.protocols.http1.head import CHUNKED
-from palfrey.protocols.http1.heads import NO_SECTION, HeadReader, empty_lines, kept
+from palfrey.protocols.http1.heads import NO_SECTION, HeadReader, kept
+from palfrey.protocols.http1.reader import CLOSED, CONTENT, HEAD, HELD, Reader
 from palfrey.protocols.http1.target import with_host
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Memory(HeadReader):
         that is not installed."""
         self.limits = limits = limits or Limits()
         fields = FieldReader(make_parser(parser), limits.header_map)
-        super().__init__(fields, limits.head, limits.request_line, limits.fields, limits.field_size)
+        super().__init__(fields, limits.head, limits.request_line, limits.fields, limits.field_size, limits.body)
 
 
 class Body:
@@ -92,11 +91,12 @@ class Body:
         self.waiting = len(rest)
         return data[:size] if rest else data
 
-    def _give(self, data: bytes) -> None:
+    def _give(self, data: bytes, last: bool) -> None:
         if data:
             self._pieces.append(data)
             self.received += len(data)
             self.waiting += len(data)
+        self.complete = last
 
 
 class Request:
@@ -140,32 +140,19 @@ class Request:
         return f"<Request {self.method} {self.target!r} HTTP/{self.version}>"
 
 
-class Phase(Enum):
-    """What the next bytes are; see the module."""
-
-    HEAD = "head"
-    CONTENT = "content"
-    CHUNKS = "chunks"
-    DONE = "done"
-    FAILED = "failed"
-
-
-HEAD, CONTENT, CHUNKS, DONE, FAILED = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.DONE, Phase.FAILED
-
-
-class RequestParser:
+class RequestParser(Reader):
     """See the module."""
 
     __slots__ = (
         "_chunks",
-        "_heads",
-        "_limit_body",
         "_pending",
-        "_phase",
+        "_received",
         "_remaining",
         "_searched",
         "_section",
         "error",
+        "heads",
+        "phase",
         "request",
     )
 
@@ -175,14 +162,14 @@ class RequestParser:
             memory = Memory(limits)
         elif limits not in (None, memory.limits):
             raise ValueError("the memory was made with other limits: leave them out here")
-        self._heads: HeadReader = memory
-        self._limit_body = memory.limits.body
-        self._phase = HEAD
+        self.heads = memory
+        self.phase = HEAD
         self._pending = b""
         self._searched = 0
         self._section = NO_SECTION
         self._remaining = 0
-        self._chunks = ChunkedReader()
+        self._received = 0
+        self._chunks = None
         self.request: Request | None = None
         """There once its head is; None before."""
         self.error: RequestError | None = None
@@ -191,7 +178,7 @@ class RequestParser:
     @property
     def completed(self) -> bool:
         """The request is whole, its content included."""
-        return self._phase is DONE
+        return self.phase is HELD
 
     def feed(self, data: bytes) -> int:
         """Bytes that the client sent -> how many of them were used up: all, unless the request is `completed`.
@@ -200,12 +187,13 @@ class RequestParser:
         """
         if self.error is not None:
             raise self.error
-        rest = bytes(data)
+        rest = self._pending + data
+        self._pending = b""
         try:
-            while rest and self._phase is not DONE:
-                if self._phase is HEAD:
+            while rest and self.phase is not HELD:
+                if self.phase is HEAD:
                     rest = self._take_head(rest)
-                elif self._phase is CONTENT:
+                elif self.phase is CONTENT:
                     rest = self._take_content(rest)
                 else:
                     rest = self._take_chunks(rest)
@@ -217,40 +205,22 @@ class RequestParser:
         """The client has ended its side. Raises ClientGone where that cuts a request short."""
         if self.error is not None:
             raise self.error
-        if self.request is not None and self._phase is not DONE:
+        if self.request is not None and not self.completed:
             raise self._failed(ClientGone(400, "the client left in the middle of its content"))
         if self._pending.strip(b"\r"):
             raise self._failed(ClientGone(400, "the client left in the middle of a head"))
 
     def next(self) -> None:
         """On to the connection's next request. Raises RuntimeError while this one is not completed."""
-        if self._phase is not DONE:
+        if not self.completed:
             raise RuntimeError("the request is not completed: feed the rest of it first")
-        self._phase = HEAD
+        self.phase = HEAD
         self.request = None
 
-    # ---------------------------------------------------------------- bytes by phase
-
-    def _take_head(self, data: bytes) -> bytes:
-        data = self._pending + data
-        self._pending = b""
-        if data[0] in b"\r\n":
-            length = empty_lines(data)
-            if not length:
-                self._pending = data
-            return data[length:] if length else b""
-        end = data.find(b"\r\n\r\n", self._searched) + 4
-        if end < 4 or end > self._heads.limit_head:
-            self._heads.check_incomplete(data, self._searched)
-            self._pending = data
-            self._searched = max(1, len(data) - 3)
-            return b""
-        self._searched = 0
-        self._begin(data[:end])
-        return data[end:]
+    # ---------------------------------------------------------------- what Reader has cut
 
     def _begin(self, head: bytes) -> None:
-        heads, section = self._heads, self._section
+        heads, section = self.heads, self._section
         end = head.find(b" HTTP/1.")
         parts = heads.targets.get(head[:end])
         if parts is None or head[end:] != section.raw:
@@ -260,38 +230,16 @@ class RequestParser:
         uri = Uri(*parts[1:])
         headers = section.headers.copy() if uri.host is None else with_host(section.headers, uri.host)
         target = head[len(method) + 1 : end]
-        length = section.frame.length
-        self._phase = CHUNKS if length == CHUNKED else CONTENT if length else DONE
         self.request = Request(method, target, uri, section.version, headers, section.frame)
-        self._remaining = length
-        if length == CHUNKED:
-            self._chunks = ChunkedReader()
-        elif length > self._limit_body > 0:
-            raise ParseError(413, "the content is longer than the limit")
+        self.phase = HELD
+        if section.frame.length:
+            self._expect(section.frame.length)
 
-    def _take_content(self, data: bytes) -> bytes:
-        content = data[: self._remaining]
-        self._remaining -= len(content)
-        self._give(content, last=not self._remaining)
-        return data[len(content) :]
-
-    def _take_chunks(self, data: bytes) -> bytes:
+    def _feed(self, content: bytes, last: bool) -> None:
         assert self.request is not None
-        content, rest = self._chunks.feed(data)
-        if self.request.body.received + len(content) > self._limit_body > 0:
-            raise ParseError(413, "the content is longer than the limit")
-        self._give(content, last=self._chunks.done)
-        return rest
-
-    def _give(self, content: bytes, last: bool) -> None:
-        assert self.request is not None
-        self.request.body._give(content)
-        if last:
-            self.request.body.complete = True
-            self._phase = DONE
+        self.request.body._give(content, last)
 
     def _failed(self, error: RequestError) -> RequestError:
         self.error = error
-        self._phase = FAILED
-        self._pending = b""
+        self.phase = CLOSED
         return error

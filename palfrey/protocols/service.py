@@ -169,6 +169,7 @@ class Service:
             settings.limit_request_line,
             settings.limit_request_fields,
             settings.limit_request_field_size,
+            settings.limit_request_body,
         )
         self.limit_head, self.limit_line = heads.limit_head, heads.limit_line
         self.limit_fields, self.limit_field = heads.limit_fields, heads.limit_field

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from palfrey.config.settings import Settings
-from palfrey.protocols.http1.outbound import Phase
+from palfrey.protocols.http1.reader import Phase
 from palfrey.workers import adopt
 from tests.support.inprocess import InThread, http, logged, respond, serving
 from tests.support.rawhttp import Client, Cut

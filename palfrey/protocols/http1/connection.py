@@ -1,5 +1,5 @@
 """One HTTP/1.x connection, which is also the Stream of the exchange that it carries. Here: when it and its requests
-begin and end. What comes in is in `inbound.py`, whose phases are this one's, and what goes out in `outbound.py`.
+begin and end. What comes in is in `inbound.py`, and what goes out in `outbound.py`; `reader.py` has the phases.
 
 Exactly one request is begun at a time: pipelined requests are a loop in `_advance`, never recursion from `finished`,
 and a large read cannot start thousands of exchanges. The application starts after all bytes at hand have been looked
@@ -25,7 +25,7 @@ from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.errors import ProtocolError
 from palfrey.protocols.http1.inbound import UNREAD_LIMIT, Inbound
-from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CLOSING, CONTENT, HEAD, HELD, LINGER
+from palfrey.protocols.http1.reader import CHUNKS, CLOSED, CLOSING, CONTENT, HEAD, HELD, LINGER
 from palfrey.protocols.http1.upgrade import websocket_app
 from palfrey.protocols.service import EACH_SWEEP, NEVER, Service
 from palfrey.system.tcp import end_writing, has_unread

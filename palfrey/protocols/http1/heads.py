@@ -1,7 +1,7 @@
 """Whole request heads, read once: `HeadReader` puts request line and framing (head.py), fields and target together with
 the limits, and remembers.
 
-The server (request.py, inbound.py) and the toolkit (palfrey/http/) both read with it; nothing here knows ASGI, a
+The server (request.py, reader.py) and the toolkit (palfrey/http/) both read with it; nothing here knows ASGI, a
 connection or the time. A head is cut in two behind its target, and each half is looked for among those that were found
 good before:
 
@@ -68,10 +68,11 @@ NO_SECTION = Section(b"", "", [], [], Framing(0, False, False))
 
 
 class HeadReader:
-    """The limits of heads, and the memory that connections share. For one thread."""
+    """The limits of requests, and the memory that connections share. For one thread."""
 
     __slots__ = (
         "fields",
+        "limit_body",
         "limit_field",
         "limit_fields",
         "limit_head",
@@ -81,14 +82,15 @@ class HeadReader:
         "targets",
     )
 
-    def __init__(self, fields: FieldReader, head: int, line: int, count: int, field: int) -> None:
+    def __init__(self, fields: FieldReader, head: int, line: int, count: int, field: int, body: int) -> None:
         """The limits are those of the whole head, of the request line, of the number of fields and of each one's
-        length, in bytes. 0 for all but the first: as much as a head has room for."""
+        length, in bytes (0 for all but the first: as much as a head has room for), and of the content (0: none)."""
         self.fields = fields
         self.limit_head = head
         self.limit_line = line or head
         self.limit_fields = count or head
         self.limit_field = field or head
+        self.limit_body = body
         self.limit_short = min(self.limit_line, self.limit_field)
         """A head no longer than this cannot have a line that is too long."""
         self.targets: dict[bytes, RequestTarget] = {}

@@ -1,19 +1,8 @@
-"""The inbound half of an HTTP/1.x connection: from bytes to a request's head and content (RFC 9112 sections 2 and 6).
+"""The inbound half of an HTTP/1.x connection: heads become exchanges, and content goes to them (RFC 9112).
+Which bytes are which is `Reader`'s affair (reader.py), whose phases are this one's.
 
-`phase` says what the next bytes are:
-
-    HEAD     a request head, kept in `_pending` until its empty line is there
-    CONTENT  content of a known length, passed to the exchange as it comes
-    CHUNKS   content in chunked coding (chunked.py), likewise
-    HELD     a request is whole and its exchange not over: what else arrives waits in `_pending`, and past
-             `limit_read_ahead` bytes the socket is not read any more
-    LINGER   the last response is out and the connection about to close; what comes is counted and dropped
-    CLOSING  the same, but what is written has not been taken by the client yet
-    CLOSED
-
-A head is framed here, not by the parser, so that the parser sees whole heads only (docs/decisions/0001). Each `_take_*`
-uses up what belongs to its phase and returns the bytes behind it; `connection.py`, which derives from this, calls
-them in a loop.
+While a request is held (its exchange is not over), what else arrives waits in `_pending`, and past `limit_read_ahead`
+bytes the socket is not read any more. `connection.py`, which derives from this, calls the `_take_*` in a loop.
 """
 
 from __future__ import annotations
@@ -23,15 +12,14 @@ from typing import TYPE_CHECKING
 
 from palfrey.asgi.exchange import Exchange
 from palfrey.asgi.exchange import Phase as ExchangePhase
-from palfrey.errors import ProtocolError
-from palfrey.protocols.http1.chunked import ChunkedReader
-from palfrey.protocols.http1.head import CHUNKED, Framing
-from palfrey.protocols.http1.heads import NO_SECTION, empty_lines
-from palfrey.protocols.http1.outbound import CHUNKS, CLOSED, CONTENT, HELD, LINGER, Outbound
+from palfrey.protocols.http1.heads import NO_SECTION
+from palfrey.protocols.http1.outbound import Outbound
+from palfrey.protocols.http1.reader import CLOSED, HELD, LINGER, Reader
 from palfrey.protocols.http1.request import read_request
 from palfrey.protocols.service import NEVER
 
 if TYPE_CHECKING:
+    from palfrey.protocols.http1.head import Framing
     from palfrey.protocols.service import Service
     from palfrey.types import ASGIApp, HostPort, Scope
 
@@ -45,7 +33,7 @@ costs little: nginx bounds it by time alone."""
 DONE = ExchangePhase.DONE
 
 
-class Inbound(Outbound):
+class Inbound(Reader, Outbound):
     """See the module. The facts (`client`, `server`, `scheme`) are set when the connection is made."""
 
     __slots__ = (
@@ -61,6 +49,7 @@ class Inbound(Outbound):
         "_started",
         "_unread",
         "extensions",
+        "heads",
         "section",
         "trusted",
     )
@@ -68,11 +57,12 @@ class Inbound(Outbound):
     def __init__(self, service: Service, client: HostPort | None, server: HostPort | None, scheme: str) -> None:
         super().__init__(service, client, server, scheme)
         self.extensions = service.extensions
+        self.heads = service.heads
         self.trusted = service.trusted if service.trusted is not None and service.trusted.peer(client, server) else None
         self.section = NO_SECTION
         self._pending = b""
         self._searched = 0
-        self._chunks: ChunkedReader | None = None
+        self._chunks = None
         self._remaining = 0
         self._requests = 0
         self._received = 0
@@ -102,41 +92,11 @@ class Inbound(Outbound):
 
     # ---------------------------------------------------------------- bytes by phase
 
-    def _take_head(self, data: bytes) -> bytes:
-        """Begins an exchange if `data` has a whole head; returns what is behind it."""
-        if data[0] in b"\r\n":
-            # RFC 9112 section 2.2: an empty line before a request line is to be ignored.
-            return self._skip_empty_lines(data)
-        end = data.find(b"\r\n\r\n", self._searched)
-        if end < 0 or end + 4 > self.service.limit_head:
-            self._check_incomplete(data)
-            return b""
-        self._searched = 0
-        end += 4
-        if end == len(data):
-            self._begin(data)
-            return b""
-        self._begin(data[:end])
-        return data[end:]
-
-    def _skip_empty_lines(self, data: bytes) -> bytes:
-        length = empty_lines(data)
-        if not length:
-            self._wait_for_head(data)
-            return b""
-        return data[length:]
-
-    def _check_incomplete(self, data: bytes) -> None:
-        """A head that is not all there: within the limits it is kept, over them it is refused."""
-        self.service.heads.check_incomplete(data, self._searched)
-        self._wait_for_head(data)
-
     def _wait_for_head(self, data: bytes) -> None:
         if not self._searched:
             # The first bytes of a head: from here on it has its own time, whatever trickles in.
             self.deadline = self.service.clock + self.service.header_timeout
-        self._pending = data
-        self._searched = max(1, len(data) - 3)
+        super()._wait_for_head(data)
 
     def _begin(self, head: bytes) -> None:
         """A whole head: from here on there is an exchange, and what follows is its content or the next head."""
@@ -149,7 +109,7 @@ class Inbound(Outbound):
             self._count_request(service.limit_connection_requests)
         self._old = scope["http_version"] == "1.0"
         self._started = False
-        self.phase = HELD if not length else CHUNKS if length == CHUNKED else CONTENT
+        self.phase = HELD
         app = service.application() if service.limit_concurrency else service.app
         if frame.upgrade:
             app = self._upgraded(app, scope, frame)
@@ -157,47 +117,19 @@ class Inbound(Outbound):
         if service.request_ids is not None:
             service.request_ids.give(exchange, self.trusted is not None)
         self.exchange = exchange
-        if not length:
-            return
-        self._received = self._ahead = self._unread = 0
-        self._remaining = length
-        self._watch()
-        self._chunks = ChunkedReader() if length == CHUNKED else None
-        if service.limit_body and length > service.limit_body:
-            raise ProtocolError(413, "the content is longer than limit_request_body")
+        if length:
+            self._ahead = self._unread = 0
+            self._watch()
+            self._expect(length)
 
     def _count_request(self, limit: int) -> None:
         self._requests += 1
         if self._requests >= limit:
             self._keep_alive = False
 
-    def _take_content(self, data: bytes) -> bytes:
-        length = len(data)
-        remaining = self._remaining
-        if length <= remaining:
-            self._remaining = remaining - length
-            self._feed(data, length == remaining)
-            return b""
-        self._remaining = 0
-        self._feed(data[:remaining], True)
-        return data[remaining:]
-
-    def _take_chunks(self, data: bytes) -> bytes:
-        chunks = self._chunks
-        assert chunks is not None
-        content, rest = chunks.feed(data)
-        self._received += len(content)
-        if self._received > self.service.limit_body > 0:
-            raise ProtocolError(413, "the content is longer than limit_request_body")
-        self._feed(content, chunks.done)
-        return rest
-
     def _feed(self, content: bytes, last: bool) -> None:
         """Content for the exchange, or to be dropped where it has answered already."""
         exchange = self.exchange
-        if last:
-            self.phase = HELD
-            self._chunks = None
         if exchange is None or exchange.phase is DONE:
             self._unread += len(content)
             if last:

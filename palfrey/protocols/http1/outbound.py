@@ -16,13 +16,13 @@ import asyncio
 import os
 import socket
 import struct
-from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from palfrey.asgi.messages import shrunk
 from palfrey.asgi.request import client_name
 from palfrey.asgi.stream import ClientDisconnected, Framing
+from palfrey.protocols.http1.reader import CHUNKS, CLOSED, CLOSING, CONTENT, HEAD, HELD, LINGER
 from palfrey.protocols.http1.render import chunk, encode_line, render_informational
 from palfrey.protocols.http1.sendfile import send_by_kernel
 from palfrey.protocols.patience import LONG_AGO, Watched
@@ -42,20 +42,6 @@ FILE_PIECE = 1 << 18
 """Bytes of a file that are read at a time, where it has to be read."""
 
 
-class Phase(Enum):
-    """What the next bytes from the client are; see the module."""
-
-    HEAD = "head"
-    CONTENT = "content"
-    CHUNKS = "chunks"
-    HELD = "held"
-    LINGER = "linger"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-HEAD, CONTENT, CHUNKS, HELD = Phase.HEAD, Phase.CONTENT, Phase.CHUNKS, Phase.HELD
-LINGER, CLOSING, CLOSED = Phase.LINGER, Phase.CLOSING, Phase.CLOSED
 OPEN = Framing.OPEN
 
 
