@@ -35,14 +35,14 @@ from gunicorn.workers.base import Worker
 from palfrey.config.settings import Settings
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, BootError, ConfigError
 from palfrey.workers.gunicorn_board import Board
-from palfrey.workers.gunicorn_settings import ineffective, settings_of, tls_of
+from palfrey.workers.gunicorn_settings import ineffective, settings_of
+from palfrey.workers.gunicorn_tls import Contexts
 from palfrey.workers.steps import Steps
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from palfrey.protocols.service import AccessLog
-    from palfrey.system.tls import ServerTls
     from palfrey.workers.serving import Serving
 
 BEAT = 1.0
@@ -58,19 +58,26 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
     """Palfrey's settings, by their names, for those that Gunicorn has no words for: a subclass may set them."""
 
     _board: ClassVar[Board | None] = None
+    _contexts: ClassVar[Contexts] = Contexts()
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        """In the arbiter, before the fork."""
+        """In the arbiter, before the fork. What is wrong here is raised in the child: it would end the arbiter."""
         super().__init__(*args, **more)
         if PalfreyWorker._board is None:
             PalfreyWorker._board = Board()
         self._row = PalfreyWorker._board.give(self.tmp)
+        self._wrong: ConfigError | None = None
+        try:
+            self._settings: Settings = settings_of(self.cfg, self.settings)
+            self._tls = self._contexts.give(self.cfg, self._settings, self.log)
+        except ConfigError as error:
+            self._wrong = error
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Gunicorn's arbiter asks once, before the first fork. Raises RuntimeError, which it shows and ends."""
         try:
-            settings_of(cfg, cls.settings)
+            cls._contexts.give(cfg, settings_of(cfg, cls.settings), log)
         except ConfigError as error:
             raise RuntimeError(str(error)) from None
         for line in ineffective(cfg):
@@ -78,8 +85,9 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
 
     def init_process(self) -> None:
         """In the child. Returns when the worker has ended."""
-        self._settings: Settings = settings_of(self.cfg, self.settings)
-        self._tls: ServerTls | None = tls_of(self.cfg, self._settings)  # while the key can be read
+        if self._wrong is not None:
+            self.log.error("%s", self._wrong)
+            sys.exit(EXIT_BOOT)
         self._quick = False
         self._aborted = False
         self._loop: asyncio.AbstractEventLoop | None = None

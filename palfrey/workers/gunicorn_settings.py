@@ -1,4 +1,4 @@
-"""Gunicorn's configuration -> Settings, TLS, and what of it has no effect. One table each.
+"""Gunicorn's configuration -> Settings, and what of it has no effect. One table each. TLS is in gunicorn_tls.py.
 
 What Gunicorn's arbiter does itself (workers, bind, user, pidfile, reload, logs ...) is not here. Gunicorn's defaults
 hold where its settings do: an operator reads Gunicorn's documentation.
@@ -7,16 +7,11 @@ hold where its settings do: an operator reads Gunicorn's documentation.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palfrey.config.foreign import FOREIGN
 from palfrey.config.settings import Settings
 from palfrey.config.sources import from_arguments
-from palfrey.system import x509
-from palfrey.system.tls import HTTP1, HTTP2, ServerTls, own_certificate, server_context, stamps
-
-if TYPE_CHECKING:
-    import ssl
 
 SAME = {
     "backlog": "backlog",
@@ -76,30 +71,6 @@ def ineffective(cfg: Any) -> list[str]:
         if setting is not None and setting.get() != type(setting)().get():
             found.append(f"{name} has no effect with Palfrey's workers: {FOREIGN[name].reason}")
     return found
-
-
-def tls_of(cfg: Any, settings: Settings) -> ServerTls | None:
-    """What Gunicorn's TLS settings and its hook ssl_context make together; None: no TLS. Raises ConfigError."""
-    if not cfg.is_ssl:
-        return None
-
-    def default() -> ssl.SSLContext:
-        return server_context(
-            cfg.certfile or "",
-            cfg.keyfile,
-            settings.ssl_keyfile_password,
-            cfg.ca_certs,
-            int(cfg.cert_reqs),
-            cfg.ciphers or None,
-            settings.ssl_min_version,
-            HTTP2 if settings.http == "h2" else HTTP1,
-        )
-
-    before = stamps((cfg.certfile, cfg.keyfile, cfg.ca_certs))
-    context = cfg.ssl_context(cfg, default)
-    certificate = own_certificate(cfg.certfile) if cfg.certfile else None
-    shown = x509.to_pem(certificate) if certificate is not None else None
-    return ServerTls(context, settings.ssl_handshake_timeout, shown, before, None)
 
 
 def _speaks_h2(cfg: Any) -> bool:

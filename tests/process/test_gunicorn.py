@@ -407,6 +407,45 @@ def test_tls(start: Start, tmp_path: Path) -> None:
         plain.tls(trusting, "app.test")
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_sessions_resume_with_any_worker(start: Start, tmp_path: Path, version: ssl.TLSVersion) -> None:
+    authority = trustme.CA()
+    leaf = authority.issue_cert("app.test")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+    server = start("--certfile", "cert.pem", "--keyfile", "key.pem", "--workers", "2")
+    pids = set(server.wait_until_up(2))
+    context = ssl.create_default_context()
+    context.maximum_version = version
+    authority.configure_trust(context)
+
+    def ask(session: ssl.SSLSession | None = None) -> tuple[int, ssl.SSLSession, bool]:
+        with server.client() as plain, plain.tls(context, "app.test", session) as client:
+            pid = int(client.request(GET).body.split()[0])
+            return pid, client.sock.session, client.sock.session_reused  # type: ignore[attr-defined]
+
+    first, session, resumed = ask()
+    assert not resumed
+    os.kill(first, signal.SIGSTOP)
+    try:
+        second, _, resumed = ask(session)
+        assert resumed
+        assert {first, second} == pids
+    finally:
+        os.kill(first, signal.SIGCONT)
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    server.wait_for_each(*(f"lifespan.shutdown {pid}" for pid in pids))
+    successors = set(server.wait_until_up(2))
+    third, session, resumed = ask(session)
+    assert third in successors
+    assert resumed
+    server.signal(signal.SIGHUP)
+    server.wait_for_each(*(f"lifespan.shutdown {pid}" for pid in successors))
+    _, _, resumed = ask(session)
+    assert not resumed  # the keys are new ones
+
+
 def test_reload_of_files(start: Start, tmp_path: Path) -> None:
     server = start("--reload", "--reload-engine", "poll")
     (pid,) = server.wait_until_up()

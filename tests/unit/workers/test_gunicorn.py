@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import ssl
 import subprocess
@@ -22,7 +23,8 @@ from palfrey.errors import ConfigError
 from palfrey.workers import PalfreyH11Worker, PalfreyWorker, gunicorn_board
 from palfrey.workers.gunicorn_board import Board
 from palfrey.workers.gunicorn_requests import LoggerAccess, RequestView, ResponseView
-from palfrey.workers.gunicorn_settings import INEFFECTIVE, SAME, ineffective, settings_of, tls_of
+from palfrey.workers.gunicorn_settings import INEFFECTIVE, SAME, ineffective, settings_of
+from palfrey.workers.gunicorn_tls import Contexts, tls_of
 
 
 def configured(**values: object) -> Config:
@@ -94,26 +96,83 @@ def test_what_has_no_effect():
     assert line.startswith("permit_obsolete_folding has no effect with Palfrey's workers: ")
 
 
-def test_tls(tmp_path):
-    leaf = trustme.CA().issue_cert("app.test")
-    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
-    assert tls_of(Config(), settings_of(Config(), {})) is None
+@pytest.fixture
+def certified(tmp_path):
+    """A configuration with TLS."""
+    put_certificate(tmp_path)
+    return configured(certfile=str(tmp_path / "cert.pem"), keyfile=str(tmp_path / "key.pem"))
+
+
+def put_certificate(directory, **more):
+    leaf = trustme.CA().issue_cert("app.test", **more)
+    leaf.cert_chain_pems[0].write_to_path(directory / "cert.pem")
+    leaf.private_key_pem.write_to_path(directory / "key.pem")
+    return leaf
+
+
+def test_tls(certified, tmp_path):
+    settings = settings_of(Config(), {})
+    assert tls_of(Config(), settings) is None
+    tls = tls_of(certified, settings)
+    assert tls is not None
+    assert tls.context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert (tmp_path / "cert.pem").read_text().startswith(tls.certificate)
+    certified.set("keyfile", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="cannot read"):
+        tls_of(certified, settings)
+
+
+def test_the_hook_ssl_context(certified):
+    settings = settings_of(certified, {})
     asked = []
 
     def context(conf, default):
         asked.append(conf)
         return default()
 
-    cfg = configured(certfile=str(tmp_path / "cert.pem"), keyfile=str(tmp_path / "key.pem"), ssl_context=context)
-    tls = tls_of(cfg, settings_of(cfg, {}))
+    certified.set("ssl_context", context)
+    tls = tls_of(certified, settings)
     assert tls is not None
-    assert asked == [cfg]
-    assert tls.context.minimum_version is ssl.TLSVersion.TLSv1_2
-    assert tls.certificate == leaf.cert_chain_pems[0].bytes().decode()
-    cfg.set("keyfile", str(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="cannot read"):
-        tls_of(cfg, settings_of(cfg, {}))
+    assert asked == [certified]
+    assert tls.certificate is None  # who knows
+    certified.set("ssl_context", lambda conf, default: None)
+    with pytest.raises(ConfigError, match="the hook ssl_context returned NoneType"):
+        tls_of(certified, settings)
+    certified.set("ssl_context", lambda conf, default: 1 // 0)
+    with pytest.raises(ConfigError, match="the hook ssl_context raised ZeroDivisionError"):
+        tls_of(certified, settings)
+
+
+class Said(list):
+    """A logger's messages."""
+
+    def error(self, text, *values):
+        self.append(text % values)
+
+    warning = error
+
+
+def test_workers_share_a_context_while_it_is_good(certified, tmp_path):
+    settings, said, contexts = settings_of(certified, {}), Said(), Contexts()
+    assert contexts.give(Config(), settings, said) is None
+    first = contexts.give(certified, settings, said)
+    assert contexts.give(certified, settings, said) is first
+    (tmp_path / "key.pem").write_text("half of a renewal")
+    assert contexts.give(certified, settings, said) is first
+    assert contexts.give(certified, settings, said) is first
+    (line,) = said
+    assert "key.pem" in line
+    assert line.endswith("The TLS context from before serves on")
+    put_certificate(tmp_path, not_after=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+    second = contexts.give(certified, settings, said)
+    assert second is not first
+    assert "expired on 2020" in said.pop()
+    again = configured(certfile=str(tmp_path / "cert.pem"), keyfile=str(tmp_path / "key.pem"))
+    assert contexts.give(again, settings, said) is not second  # a HUP
+    assert contexts.give(Config(), settings, said) is None
+    (tmp_path / "key.pem").unlink()
+    with pytest.raises(ConfigError):
+        contexts.give(certified, settings, said)
 
 
 def test_rows_of_the_board(tmp_path):

@@ -1,0 +1,95 @@
+"""TLS under Gunicorn: the context is made in Gunicorn's arbiter, before the fork, and all workers inherit it.
+
+So a session that one worker has begun resumes with any other: the keys of the tickets are the context's. It also means
+that the key is read with the arbiter's privileges, each time. A context is good until the configuration is loaded
+again (HUP) or its files change, which is looked at when a worker is started; the next one has new keys. Where a new
+one cannot be made (half of a renewed certificate is there), the old one serves on, and the log says why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from palfrey.errors import ConfigError
+from palfrey.system import x509
+from palfrey.system.tls import HTTP1, HTTP2, ServerTls, own_certificate, server_context, stamps, validity_notice
+
+if TYPE_CHECKING:
+    import ssl
+
+    from palfrey.config.settings import Settings
+    from palfrey.system.tls import Stamps
+
+
+class Contexts:
+    """The present one. One an arbiter."""
+
+    def __init__(self) -> None:
+        self._tls: ServerTls | None = None
+        self._tried: tuple[Any, Stamps] | None = None
+        """Configuration and files that a context was last made from, or would have been."""
+
+    def give(self, cfg: Any, settings: Settings, log: Any) -> ServerTls | None:
+        """For a worker that is about to be forked; None: no TLS. Raises ConfigError where there is none to fall back
+        on."""
+        if not cfg.is_ssl:
+            self._tls = self._tried = None
+            return None
+        files = _files(cfg)
+        tried, self._tried = self._tried, (cfg, files)
+        if self._tls is not None and tried is not None and tried[0] is cfg and tried[1] == files:
+            return self._tls
+        try:
+            made = tls_of(cfg, settings)
+        except ConfigError as error:
+            if self._tls is None:
+                raise
+            log.error("%s. The TLS context from before serves on", error)
+        else:
+            self._tls = made
+            if made is not None and made.notice is not None:
+                log.warning("%s", made.notice)
+        return self._tls
+
+
+def tls_of(cfg: Any, settings: Settings) -> ServerTls | None:
+    """What Gunicorn's TLS settings and its hook ssl_context make together; None: no TLS. Raises ConfigError."""
+    import ssl
+
+    if not cfg.is_ssl:
+        return None
+
+    def default() -> ssl.SSLContext:
+        return server_context(
+            cfg.certfile or "",
+            cfg.keyfile,
+            settings.ssl_keyfile_password,
+            cfg.ca_certs,
+            int(cfg.cert_reqs),
+            cfg.ciphers or None,
+            settings.ssl_min_version,
+            HTTP2 if settings.http == "h2" else HTTP1,
+        )
+
+    before = _files(cfg)
+    if cfg.ssl_context == cfg.settings["ssl_context"].default:
+        context = default()
+        certificate = own_certificate(cfg.certfile)
+    else:
+        certificate = None  # what clients are shown is the hook's affair
+        try:
+            context = cfg.ssl_context(cfg, default)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"the hook ssl_context raised {type(error).__name__}: {error}") from error
+        if not isinstance(context, ssl.SSLContext):
+            raise ConfigError(f"the hook ssl_context returned {type(context).__name__}, not an ssl.SSLContext")
+    shown = notice = None
+    if certificate is not None:
+        shown, notice = x509.to_pem(certificate), validity_notice(cfg.certfile, certificate)
+    return ServerTls(context, settings.ssl_handshake_timeout, shown, before, notice)
+
+
+def _files(cfg: Any) -> Stamps:
+    return stamps((cfg.certfile, cfg.keyfile, cfg.ca_certs))
