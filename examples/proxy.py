@@ -15,28 +15,17 @@ import sys
 from palfrey.http import CONTINUE, Memory, RequestError, RequestParser, ResponseHeads, chunk
 
 PIECE = 65536
-LINGER = 5.0  # seconds for a client that still sends to see its answer: closed at once, the connection would be reset
-HOP_BY_HOP = {b"connection", b"expect", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
-
-memory = Memory()
-heads = ResponseHeads()
+memory, heads = Memory(), ResponseHeads()
 
 
-def origin_head(request, client):
-    """The request's head for the origin (RFC 9110 section 7.6)."""
-    options = b",".join(value.lower() for name, value in request.headers if name == b"connection").split(b",")
-    dropped = HOP_BY_HOP | {option.strip() for option in options} - {b"host", b"content-length"}
-    fields = [field for field in request.headers if field[0] not in dropped]
-    fields += [
-        (b"x-forwarded-for", client),
-        (b"via", request.version.encode() + b" toolkit"),
-        (b"connection", b"close"),
-    ]
+def head_for_origin(request, client):
+    """The request's head, written anew (RFC 9110 section 7.6)."""
+    method, version = request.method.encode(), request.version.encode()
+    lines = [b"%b %b HTTP/%b" % (method, request.origin_form, version), *map(b": ".join, request.end_to_end)]
+    lines += [b"x-forwarded-for: " + client, b"via: %b toolkit" % version, b"connection: close"]
     if request.length is None:
-        fields.append((b"transfer-encoding", b"chunked"))
-    path = request.uri.raw_path + (b"?" + request.uri.query if request.uri.query else b"")
-    line = b"%b %b HTTP/%b\r\n" % (request.method.encode(), path, request.version.encode())
-    return line + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n"
+        lines.append(b"transfer-encoding: chunked")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 async def feed(parser, reader):
@@ -66,7 +55,7 @@ async def upload(parser, reader, origin):
 
 async def relay(reader, writer, host, port):
     """One request and its response. Returns the status and the reason of a refusal, or None."""
-    parser, answered, sending, origin = RequestParser(memory=memory), False, None, None
+    parser, answered, sending = RequestParser(memory=memory), False, None
     try:
         while parser.request is None:
             if not await feed(parser, reader):
@@ -74,7 +63,7 @@ async def relay(reader, writer, host, port):
         if parser.request.expects_continue:
             writer.write(CONTINUE)
         response, origin = await asyncio.open_connection(host, port)
-        origin.write(origin_head(parser.request, writer.get_extra_info("peername")[0].encode()))
+        origin.write(head_for_origin(parser.request, writer.get_extra_info("peername")[0].encode()))
         sending = asyncio.create_task(upload(parser, reader, origin))
         while data := await response.read(PIECE):
             answered = True
@@ -92,7 +81,6 @@ async def relay(reader, writer, host, port):
         if sending is not None:
             sending.cancel()
             await asyncio.wait((sending,))
-        if origin is not None:
             origin.close()
     return None if answered else (502, "the origin did not answer")
 
@@ -103,10 +91,10 @@ async def serve(reader, writer, host, port):
     if refusal is not None:
         text = f"{refusal[1]}\n".encode()
         writer.write(heads.render(refusal[0], [(b"content-type", b"text/plain")], length=len(text)).data + text)
-    with contextlib.suppress(OSError, TimeoutError):
+    with contextlib.suppress(OSError):
         await writer.drain()
         writer.write_eof()
-        async with asyncio.timeout(LINGER):
+        async with asyncio.timeout(5):  # who still sends is to see its answer: closed at once, it would be reset
             while await reader.read(PIECE):
                 pass
     writer.close()

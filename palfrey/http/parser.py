@@ -99,6 +99,17 @@ class Body:
         self.complete = last
 
 
+HOP_BY_HOP = frozenset(
+    (
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+        b"expect",
+    )
+)
+"""RFC 9110 section 7.6.1; trailers are dropped here, and an expectation is answered by who reads the request."""
+FRAMING = frozenset((b"host", b"content-length"))
+"""No option of a connection: whoever names them so wants to be read in two ways."""
+
+
 class Request:
     """One request's head, and its content."""
 
@@ -135,6 +146,22 @@ class Request:
         self.upgrade = frame.upgrade
         """Other protocols that it would like to speak, in lower case (RFC 9110 section 7.8)."""
         self.body = Body(complete=not frame.length)
+
+    @property
+    def end_to_end(self) -> list[Header]:
+        """The fields that a proxy passes on: without those for its own connection (RFC 9110 section 7.6.1)."""
+        named = b",".join(value for name, value in self.headers if name == b"connection").lower().split(b",")
+        dropped = HOP_BY_HOP | {option.strip() for option in named} - FRAMING
+        return [field for field in self.headers if field[0] not in dropped]
+
+    @property
+    def origin_form(self) -> bytes:
+        """The target as a proxy gives it to the origin (RFC 9112 sections 3.2.1 and 3.2.4)."""
+        if self.uri.host is None:
+            return self.target
+        if self.method == "OPTIONS" and self.target.partition(b"://")[2] == self.uri.host:
+            return b"*"
+        return self.uri.raw_path + b"".join(self.target.partition(b"?")[1:])
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target!r} HTTP/{self.version}>"

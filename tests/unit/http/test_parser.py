@@ -240,3 +240,40 @@ def test_names() -> None:
     assert dir(palfrey.http) == sorted(palfrey.http.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         palfrey.http.nothing  # noqa: B018
+
+
+def head(*lines: bytes) -> Any:
+    parser = RequestParser()
+    parser.feed(b"\r\n".join(lines) + b"\r\n\r\n")
+    return parser.request
+
+
+def test_what_a_proxy_passes_on() -> None:
+    request = head(
+        *(b"GET / HTTP/1.1", b"Host: a", b"Connection: Keep-Alive, X-Hop ,host", b"Connection: content-length"),
+        *(b"Content-Length: 0", b"X-Hop: 1", b"Keep-Alive: 5", b"TE: trailers", b"Trailer: x", b"Upgrade: h2c"),
+        *(b"Proxy-Connection: close", b"Expect: 100-continue", b"X-Other: 2", b"Authorization: b"),
+    )
+    assert request.end_to_end == [
+        *((b"host", b"a"), (b"content-length", b"0"), (b"x-other", b"2"), (b"authorization", b"b"))
+    ]
+    assert head(b"GET / HTTP/1.1", b"Host: a").end_to_end == [(b"host", b"a")]
+
+
+@pytest.mark.parametrize(
+    ("line", "target"),
+    [
+        (b"GET /a?b", b"/a?b"),
+        (b"GET /a?", b"/a?"),
+        (b"OPTIONS *", b"*"),
+        (b"OPTIONS /", b"/"),
+        (b"OPTIONS http://example.org", b"*"),
+        (b"OPTIONS http://example.org/", b"/"),
+        (b"OPTIONS http://example.org?", b"/?"),
+        (b"GET http://example.org", b"/"),
+        (b"GET HTTP://example.org:80/a%2Fb?c?d", b"/a%2Fb?c?d"),
+        (b"GET http://example.org?q", b"/?q"),
+    ],
+)
+def test_what_an_origin_is_asked_for(line: bytes, target: bytes) -> None:
+    assert head(line + b" HTTP/1.1", b"Host: a").origin_form == target
