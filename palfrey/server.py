@@ -27,6 +27,7 @@ from palfrey.observe.access import AccessLog
 from palfrey.system.sockets import Listener, open_listeners
 from palfrey.workers.loops import make_loop
 from palfrey.workers.serving import Serving
+from palfrey.workers.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
@@ -51,6 +52,7 @@ class Phase(Enum):
     NEW = "new"
     STARTING = "starting"
     SERVING = "serving"
+    ENDING = "ending"
     ENDED = "ended"
 
 
@@ -75,12 +77,15 @@ class Server:
         self._access = AccessLog.to_logger(access) if isinstance(access, logging.Logger) else access or AccessLog.off()
         self._phase = Phase.NEW
         self._serving: Serving | None = None
+        self._life: asyncio.Task[None] | None = None
+        """From lifespan startup to lifespan shutdown. It is nobody's but this server's, so that whoever waits may be
+        cancelled and the end is a whole one."""
+        self._steps = Steps()
         self._stopping = asyncio.Event()
+        self._closed = asyncio.Event()
+        """All is over, or will never begin."""
         self._quitting = False
         self._parting = False
-        self._drain: asyncio.Task[None] | None = None
-        self._end: asyncio.Task[None] | None = None
-        """From the first `stop` of a server that serves to the time when all is over."""
 
     @property
     def urls(self) -> list[str]:
@@ -90,7 +95,8 @@ class Server:
         return [url.replace("http://", "https://", 1) for url in urls] if secure else urls
 
     async def start(self) -> bool:
-        """Returns when the application is up and connections are taken: True, or False where `stop` came first.
+        """Returns when the application is up and connections are taken: True. False where `stop` came first, and all
+        is over.
 
         Raises ConfigError, BindError, AppLoadError or LifespanError when it cannot start, with nothing left behind. So
         does cancelling it.
@@ -102,28 +108,13 @@ class Server:
             return False
         self._phase = Phase.STARTING
         try:
-            serving = self._serving = self._prepare()
-            try:
-                ready = await self._begin(serving)
-            except asyncio.CancelledError:
-                serving.quit()
-                await serving.close()
-                raise
+            return await self._begin()
         except BaseException as error:
-            self._over()
+            if self._life is None:
+                self._over()
             if isinstance(error, BootError) and error.detail and error.__cause__ is None:
                 error.add_note(error.detail)  # which a traceback shows
             raise
-        if not ready:
-            self._over()
-            return False
-        self._phase = Phase.SERVING
-        if self._stopping.is_set():  # in the same turn
-            self._begin_end()
-            await self._ended()
-            return False
-        self.started.set()
-        return True
 
     async def serve(self) -> None:
         """Starts, serves, and returns after `stop()` when all is drained.
@@ -144,30 +135,39 @@ class Server:
         self._quitting = self._quitting or at_once
         self._parting = self._parting or part
         self._stopping.set()
-        if self._phase is Phase.SERVING and self._end is None:
-            self._begin_end()
-        if at_once and self._drain is not None:
-            self._drain.cancel()
+        if self._phase is Phase.NEW:
+            self._closed.set()
+        elif at_once or self._phase is Phase.STARTING:
+            self._steps.cancel()
+        elif part and self._phase is Phase.ENDING and self._serving is not None:
+            self._serving.part()
         return _End(self)
 
     async def wait_stopped(self) -> None:
-        """Returns when a server that has been started has been stopped and all is over. Raises what went wrong then.
+        """Returns when it has been stopped and all is over. Raises what went wrong at the end.
 
-        Cancelling it is a stop at once.
+        Cancelling it is a stop at once, for which it waits.
         """
         try:
-            if self._phase is Phase.SERVING:
-                await self._stopping.wait()
             await self._ended()
         except asyncio.CancelledError:
-            await self.stop(at_once=True)
+            await self._end_at_once()
             raise
 
     async def _ended(self) -> None:
-        if self._end is not None:
-            await asyncio.wait((self._end,))
-            if not self._end.cancelled():
-                self._end.result()
+        await self._closed.wait()
+        if self.started.is_set() and self._life is not None and not self._life.cancelled():
+            self._life.result()
+
+    async def _end_at_once(self) -> None:
+        """However often it is cancelled meanwhile (as anyio's scopes do in each turn): it does not last long, and what
+        is cut off in the middle stays for good."""
+        self.stop(at_once=True)
+        while not self._closed.is_set():
+            try:
+                await self._closed.wait()
+            except asyncio.CancelledError:
+                pass
 
     async def __aenter__(self) -> Self:
         """Raises what `start` does."""
@@ -177,7 +177,28 @@ class Server:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         """A block that ends well stops gracefully; one that raised, at once."""
-        await self.stop(at_once=kind is not None)
+        self.stop(at_once=kind is not None)
+        await self.wait_stopped()
+
+    async def _begin(self) -> bool:
+        serving = self._serving = self._prepare()
+        loop = asyncio.get_running_loop()
+        up = loop.create_future()
+        life = self._life = loop.create_task(self._live(serving, up), name="palfrey server")
+        life.add_done_callback(self._over)
+        try:
+            await asyncio.wait((life, up), return_when=asyncio.FIRST_COMPLETED)
+            if up.done() and not self._stopping.is_set():
+                return True
+            await asyncio.wait((life,))
+        except asyncio.CancelledError:
+            await self._end_at_once()
+            if not life.cancelled():
+                life.exception()  # nobody is left whom it would tell anything
+            raise
+        if not life.cancelled():
+            life.result()
+        return False
 
     def _prepare(self) -> Serving:
         """Everything that can fail before the application is asked."""
@@ -196,41 +217,29 @@ class Server:
         self.listeners = open_listeners(bound_addresses(settings), settings.backlog)
         return Serving(settings, app, self.listeners, self._access, tls)
 
-    async def _begin(self, serving: Serving) -> bool:
-        """Starts, unless `stop()` comes before the application is ready; whether it serves."""
-        start = asyncio.ensure_future(serving.start())
-        stop = asyncio.ensure_future(self._stopping.wait())
+    async def _live(self, serving: Serving, up: asyncio.Future[None]) -> None:
+        """The whole of it; `up` is told when it serves. Cancelling it is a stop at once, too."""
+        drained = False
         try:
-            await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping.is_set() and await self._steps.do(serving.start()):
+                self._phase = Phase.SERVING
+                self.started.set()
+                up.set_result(None)
+                await self._stopping.wait()
+                if not self._quitting:
+                    self._phase = Phase.ENDING
+                    drained = await self._steps.do(serving.drain(last=True, part=self._parting))
         finally:
-            start.cancel()
-            stop.cancel()
-            await asyncio.wait((start, stop))
-        if start.cancelled():
-            return False
-        start.result()
-        return True
-
-    def _begin_end(self) -> None:
-        assert self._serving is not None
-        self._end = asyncio.get_running_loop().create_task(self._finish(self._serving), name="palfrey end")
-        self._end.add_done_callback(self._over)
-
-    async def _finish(self, serving: Serving) -> None:
-        if not self._quitting:
-            self._drain = asyncio.get_running_loop().create_task(serving.drain(last=True))
-            if self._parting:
-                await asyncio.sleep(0)  # behind its beginning: what is answered from now on is a connection's last
-                serving.part()
-            await asyncio.wait((self._drain,))
-        if self._quitting:
-            serving.quit()
-        await serving.close()
+            self._phase = Phase.ENDING
+            if not drained:
+                serving.quit()
+            await serving.close()
 
     def _over(self, _: object = None) -> None:
         self._phase = Phase.ENDED
         for listener in self.listeners:
             listener.close(unlink=True)
+        self._closed.set()
 
 
 class _End:

@@ -85,11 +85,12 @@ class Serving:
         self._parting: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Lifespan startup, then accepting. Raises LifespanError, with nothing left running."""
+        """Lifespan startup, then accepting. Raises LifespanError, with nothing left running. So does cancelling it: an
+        application that was just up then has its lifespan shutdown."""
         try:
             await self._lifespan.startup()
         except BaseException:
-            await self._lifespan.cancel()
+            await self.close()
             raise
         self._acceptor.start()
         self._sweep()
@@ -123,10 +124,11 @@ class Serving:
         self.service.end_draining()
         self._acceptor.start()
 
-    async def drain(self, last: bool) -> None:
+    async def drain(self, last: bool, part: bool = False) -> None:
         """Stops accepting and returns when all connections are done, or cut after `graceful_timeout`.
 
-        `last` says that nobody serves these listeners after us: their queues are emptied first.
+        `last` says that nobody serves these listeners after us: their queues are emptied first. `part`: connections
+        that have nothing in hand are closed.
         """
         service = self.service
         deadline = self._deadline = self._loop.time() + self._settings.graceful_timeout
@@ -136,6 +138,8 @@ class Serving:
         self._acceptor.close()
         service.begin_draining()
         service.take_leave(last)
+        if part:
+            self.part()
         await self._acceptor.settle(deadline - self._loop.time())
         try:
             await asyncio.wait_for(service.wait_until_empty(), max(0.0, deadline - self._loop.time()))
@@ -148,6 +152,7 @@ class Serving:
 
     def quit(self) -> None:
         """Stops at once: nothing more is accepted, every connection is cut."""
+        self._deadline = 0.0
         self._acceptor.close()
         self.service.begin_draining()
         self._acceptor.give_up()

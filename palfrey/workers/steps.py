@@ -28,6 +28,6 @@ class Steps:
         return True
 
     def cancel(self) -> None:
-        """Ends the one that runs, if there is one."""
-        if self._step is not None:
+        """Ends the one that runs, if there is one. Asked again, it leaves it to its way out."""
+        if self._step is not None and not self._step.cancelling():
             self._step.cancel()

@@ -189,6 +189,212 @@ async def test_a_stop_may_be_asked_for_and_awaited_as_often_as_one_likes():
     assert only_this_task()
 
 
+class Diary:
+    """An application whose startup goes on once `gate` is set, and what became of it."""
+
+    def __init__(self):
+        self.begun = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.entries: list[str] = []
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http":
+            await respond(send, b"hello")
+            return
+        await receive()
+        self.begun.set()
+        try:
+            await self.gate.wait()
+            await send({"type": "lifespan.startup.complete"})
+            self.entries.append("up")
+            await receive()
+            self.entries.append("shutdown")
+            await send({"type": "lifespan.shutdown.complete"})
+        finally:
+            self.entries.append("over")
+
+
+def is_over(server: Server, *besides: asyncio.Task[object]) -> bool:
+    return asyncio.all_tasks() - {*besides} == {asyncio.current_task()} and all(
+        listener.fileno() == -1 for listener in server.listeners
+    )
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_stop_of_a_start_returns_when_that_is_unwound(run, at_once):
+    async def scenario():
+        app = Diary()
+        server = make(app)
+        starting = asyncio.ensure_future(server.start())
+        await app.begun.wait()
+        waiting = [asyncio.ensure_future(server.wait_stopped()), asyncio.ensure_future(wait_for(server.stop()))]
+        await server.stop(at_once)
+        assert app.entries == ["over"]
+        assert is_over(server, starting, *waiting)
+        assert await asyncio.gather(starting, *waiting) == [False, None, None]
+        await server.stop()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_an_application_that_is_up_as_the_stop_comes_has_its_shutdown(run, turns):
+    async def scenario():
+        app = Diary()
+        server = make(app)
+        starting = asyncio.ensure_future(server.start())
+        await app.begun.wait()
+        app.gate.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.stop()
+        assert app.entries == ["up", "shutdown", "over"]
+        assert is_over(server, starting)
+        await starting
+
+    run(scenario())
+
+
+@looped
+async def test_an_application_that_stops_its_server_in_its_startup():
+    """Who waits for that waits for itself, and is cancelled as any startup would be."""
+    went_on = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await server.stop()
+        went_on.append(True)
+
+    server = make(app)
+    assert not await server.start()
+    assert went_on == []
+    assert is_over(server)
+
+
+@looped
+async def test_whoever_waits_for_a_stop_is_told_of_a_start_that_is_cancelled():
+    app = Diary()
+    server = make(app)
+    starting = asyncio.ensure_future(server.start())
+    await app.begun.wait()
+    starting.cancel()
+    await server.stop()
+    assert app.entries == ["over"]
+    assert is_over(server, starting)
+    await asyncio.wait((starting,))
+    assert starting.cancelled()
+
+
+async def refusing(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no"})
+
+
+@pytest.mark.parametrize(
+    ("app", "settings", "error"),
+    [(refusing, {}, LifespanError), (echo, {"bind": ("192.0.2.1:1",)}, BindError), (echo, {"workers": 2}, ConfigError)],
+)
+@looped
+async def test_whoever_waits_for_a_stop_is_told_of_a_start_that_fails(app, settings, error):
+    server = make(app, **settings)
+    waiting = asyncio.ensure_future(server.wait_stopped())
+    with pytest.raises(error):
+        await server.start()
+    await waiting
+    await server.stop()
+    assert is_over(server)
+
+
+@looped
+async def test_waiting_for_a_server_that_is_still_to_be_started():
+    server = make()
+    waiting = asyncio.ensure_future(server.wait_stopped())
+    await asyncio.sleep(0)
+    await server.start()
+    assert not waiting.done()
+    await server.stop()
+    await waiting
+
+
+@pytest.mark.parametrize("turns", range(16))
+def test_a_scope_that_cancels_in_each_turn_leaves_nothing_behind(run, turns):
+    """As anyio's do, until their task has left them."""
+
+    async def scenario():
+        app = Diary()
+        app.gate.set()
+        server = make(app, graceful_timeout=1000)
+
+        async def block():
+            async with server:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+
+        serving = asyncio.ensure_future(block())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        while not serving.done():
+            serving.cancel()
+            await asyncio.sleep(0)
+        assert is_over(server)
+        assert "up" not in app.entries or "shutdown" in app.entries
+
+    run(scenario())
+
+
+def test_a_program_that_cancels_all_tasks_there_are(run):
+    async def scenario():
+        app = Diary()
+        app.gate.set()
+        server = make(app)
+        await server.start()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await server.wait_stopped()
+        assert app.entries == ["up", "over"]
+        assert is_over(server)
+
+    run(scenario())
+
+
+def test_a_program_that_forgets_to_stop_it(run):
+    servers = []
+
+    async def scenario():
+        servers.append(make())
+        await servers[0].start()
+
+    run(scenario())
+    assert [listener.fileno() for listener in servers[0].listeners] == [-1]
+
+
+@looped
+async def test_a_block_that_is_cancelled_while_it_ends():
+    begun = asyncio.Event()
+
+    @http
+    async def app(scope, receive, send):
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def block():
+        async with server:
+            fetching.append(asyncio.ensure_future(fetch(server)))
+            await begun.wait()
+
+    server = make(app, graceful_timeout=1000)
+    fetching: list[asyncio.Future[bytes]] = []
+    task = asyncio.ensure_future(block())
+    await begun.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait((task,))
+    assert task.cancelled()
+    assert await fetching[0] == b""
+    assert is_over(server)
+
+
 @looped
 async def test_a_graceful_stop_waits_and_one_at_once_hurries_it():
     begun = asyncio.Event()
@@ -242,6 +448,21 @@ async def test_idle_connections_are_closed_by_those_who_know_that_nobody_uses_th
     reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n/")
+    await server.stop(part=True)
+    assert await reader.read() == b""
+    writer.close()
+
+
+@looped
+async def test_idle_connections_are_closed_by_a_second_thought():
+    server = make(timeout_keep_alive=1000, timeout_first_byte=1000, graceful_timeout=1000)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n/")
+    server.stop()
+    for _ in range(20):
+        await asyncio.sleep(0)
     await server.stop(part=True)
     assert await reader.read() == b""
     writer.close()

@@ -256,3 +256,34 @@ async def test_websockets_leave_with_the_code_of_the_end():
         assert serving.service.open_websockets == 0
         writer.close()
         await serving.close()
+
+
+@looped
+async def test_an_end_that_is_hurried_leaves_lifespan_shutdown_no_more_than_a_quick_one_does(monkeypatch):
+    monkeypatch.setattr(module, "SHUTDOWN_FLOOR", 0.01)
+    serving = make(lifespan(on_shutdown=asyncio.Event().wait), graceful_timeout=1000)
+    await serving.start()
+    await serving.drain(last=True)
+    serving.quit()
+    with logged() as records:
+        await serving.close()
+    assert "given up after 0.01 s" in records.errors[0]
+
+
+@looped
+async def test_a_startup_that_is_ended_as_it_completes_is_followed_by_shutdown():
+    order = []
+
+    async def up() -> None:
+        asyncio.get_running_loop().call_soon(starting.cancel)
+
+    async def down() -> None:
+        order.append("shutdown")
+
+    serving = make(lifespan(on_startup=up, on_shutdown=down))
+    starting = asyncio.ensure_future(serving.start())
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert order == ["shutdown"]
+    assert not accepts(serving)
+    await end(serving)

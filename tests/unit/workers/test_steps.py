@@ -32,3 +32,21 @@ async def test_a_step_that_fails():
 
     with pytest.raises(KeyError):
         await Steps().do(fail())
+
+
+@looped
+async def test_a_step_that_is_on_its_way_out_is_left_to_it():
+    out = []
+
+    async def step() -> None:
+        asyncio.get_running_loop().call_soon(steps.cancel)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            steps.cancel()
+            await asyncio.sleep(0)
+            out.append(True)
+
+    steps = Steps()
+    assert not await steps.do(step())
+    assert out == [True]
