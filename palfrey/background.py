@@ -2,6 +2,9 @@
 
 The thread is a daemon, so that a program which ends without a stop does end. `start` and `stop` are called from any
 other thread and return when it is done; what goes wrong in the thread is raised to whoever waits for it.
+
+A context variable says on whose behalf code runs: it is set in the thread, hence in all that its loop runs, and goes on
+to the threads that a request is handed to (Palfrey's own, the loop's executor, asyncio.to_thread, anyio, asgiref).
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from palfrey.config.sources import from_arguments
@@ -18,13 +23,16 @@ from palfrey.workers.loops import make_loop
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from contextvars import Context
 
     from palfrey.config.settings import Settings
     from palfrey.observe.access import AccessLog
 
 ADDRESS = frozenset(("bind", "host", "port", "uds", "fd"))
 """Settings that say where to listen."""
+
+_served_by: ContextVar[BackgroundServer | None] = ContextVar("palfrey server", default=None)
 
 
 def embedded(values: Mapping[str, Any]) -> Settings:
@@ -59,7 +67,7 @@ class BackgroundServer:
         """The failure has been raised to somebody."""
         self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_thread: Callable[[int], None] | None = None
+        self._context: Context | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
@@ -67,12 +75,13 @@ class BackgroundServer:
         """Where it listens, with real ports."""
         return self._server.urls if self._server is not None else []
 
-    def start(self, on_thread: Callable[[int], None] | None = None) -> None:
-        """Returns when it serves. Raises what `Server.start` does, and BootError after `boot_timeout`. Once.
+    @property
+    def within(self) -> bool:
+        """Whether the caller is run by this server: in its thread, or in one that works for it."""
+        return _served_by.get() is self or threading.get_ident() == self._thread.ident
 
-        `on_thread` is told the thread's number, in it, before anything else is done there.
-        """
-        self._on_thread = on_thread
+    def start(self) -> None:
+        """Returns when it serves. Raises what `Server.start` does, and BootError after `boot_timeout`. Once."""
         self._thread.start()
         try:
             if not self._up.wait(self.settings.boot_timeout or None):
@@ -92,7 +101,7 @@ class BackgroundServer:
         self._early = True
         if self._loop is not None:
             try:
-                self._loop.call_soon_threadsafe(end)
+                self._loop.call_soon_threadsafe(end, context=self._context)
             except RuntimeError:  # closed: it has ended
                 pass
 
@@ -102,9 +111,12 @@ class BackgroundServer:
         self._tell()
 
     def stop(self, at_once: bool = False, part: bool = False) -> None:
-        """Returns when all is over. May be called again, and before the start. Raises what went wrong at the end."""
+        """Returns when all is over; to the application, which would wait for itself, at once. May be called again, and
+        before the start. Raises what went wrong at the end."""
         if self._thread.ident is not None:
             self.ask(at_once, part)
+            if self.within:
+                return
             try:
                 self.wait()
             except KeyboardInterrupt:
@@ -118,8 +130,7 @@ class BackgroundServer:
 
     def _run(self) -> None:
         try:
-            if self._on_thread is not None:
-                self._on_thread(threading.get_ident())
+            _served_by.set(self)
             with asyncio.Runner(loop_factory=lambda: make_loop(self.settings.loop)) as runner:
                 runner.run(self._serve())
         except BaseException as error:
@@ -130,7 +141,12 @@ class BackgroundServer:
 
     async def _serve(self) -> None:
         server = self._server = Server(self.settings, self._app, self._access)
-        self._loop = asyncio.get_running_loop()  # before it is asked whether it was asked; `ask` has the opposite order
+        loop = asyncio.get_running_loop()
+        # As the loop would make it, but for the context: run_in_executor takes none there.
+        executor = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=_served_by.set, initargs=(self,))
+        loop.set_default_executor(executor)
+        self._context = copy_context()
+        self._loop = loop  # before it is asked whether it was asked; `ask` has the opposite order
         if not self._early and await server.start():
             self._up.set()
             await server.wait_stopped()

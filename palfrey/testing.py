@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from palfrey.background import BackgroundServer, embedded
 from palfrey.observe.access import AccessLog
+from palfrey.observe.logging import ACCESS, ERROR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ["LiveServer", "Logs", "serve"]
@@ -51,7 +53,7 @@ class LiveServer:
     def __init__(self, app: Any, **settings: Any) -> None:
         name = {"app": app} if isinstance(app, str) else {}
         made = embedded({**DEFAULTS, **settings, **name})
-        self.logs = Logs()
+        self.logs = Logs(lambda: self._server.within)
         self._server = BackgroundServer(
             made, None if name else app, self.logs.access_log if made.access_log else None, "palfrey test server"
         )
@@ -83,10 +85,10 @@ class LiveServer:
         Raises what keeps it from that: ConfigError, BindError, AppLoadError, or LifespanError, whose cause is the
         exception that the application raised.
         """
-        logging.getLogger("palfrey.error").addHandler(self.logs)
+        logging.getLogger(ERROR).addHandler(self.logs)
         self._attached = True
         try:
-            self._server.start(self.logs.belong_to)
+            self._server.start()
         except BaseException:
             self._detach()
             raise
@@ -102,7 +104,7 @@ class LiveServer:
     def _detach(self) -> None:
         if self._attached:
             self._attached = False
-            logging.getLogger("palfrey.error").removeHandler(self.logs)
+            logging.getLogger(ERROR).removeHandler(self.logs)
 
     def __enter__(self) -> str:
         self.start()
@@ -114,29 +116,25 @@ class LiveServer:
 
 
 class Logs(logging.Handler):
-    """What one server said, apart from all others in the process.
+    """What one server said, apart from all others in the process: in its loop, or in a thread that works for it.
 
     Errors and warnings go on to the loggers' own handlers too (pytest's `caplog`); info and below is here only if the
     logger "palfrey.error" has that level, which is the test's affair. Requests are logged here alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ours: Callable[[], bool]) -> None:
+        """`ours` says whether it is asked by what this server runs."""
         super().__init__()
         self.records: list[logging.LogRecord] = []
-        self._thread: int | None = None
+        self.addFilter(lambda record: record.name == ACCESS or ours())
         self._text = logging.Formatter()
         # Not one of logging's tree: it is this server's own, and has no level to be changed.
-        logger = logging.Logger("palfrey.access", logging.INFO)
+        logger = logging.Logger(ACCESS, logging.INFO)
         logger.addHandler(self)
         self.access_log = AccessLog.to_logger(logger)
 
-    def belong_to(self, thread: int) -> None:
-        """From now on only what is said in this thread is kept."""
-        self._thread = thread
-
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._thread:
-            self.records.append(record)
+        self.records.append(record)
 
     @property
     def errors(self) -> list[str]:
@@ -151,7 +149,7 @@ class Logs(logging.Handler):
     @property
     def access(self) -> list[str]:
         """One line for each request: `127.0.0.1:53412 - "GET / HTTP/1.1" 200`."""
-        return [record.getMessage() for record in list(self.records) if record.name == "palfrey.access"]
+        return [record.getMessage() for record in list(self.records) if record.name == ACCESS]
 
     def _said(self, level: int) -> list[str]:
         return [self._text.format(record) for record in list(self.records) if record.levelno >= level]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import threading
 
+import httpx
 import pytest
 
 from palfrey.background import BackgroundServer, embedded
 from palfrey.errors import BindError
-from tests.support.inprocess import PATIENCE, echo
+from tests.support.inprocess import PATIENCE, echo, http, respond
 
 
 def make(**settings) -> BackgroundServer:
@@ -63,9 +66,55 @@ def test_what_goes_wrong_is_raised_once():
     server.stop()
 
 
-def test_its_thread_is_known_before_anything_is_done_there():
-    known = []
-    server = make()
-    server.start(known.append)
-    assert known == [server._thread.ident]
-    server.stop()
+def test_what_it_runs_is_known_to_be_its_own():
+    """In its loop and in the threads that work for it; not in the one that started it, and not to another server."""
+    found = {}
+
+    def note(where: str) -> None:
+        found[where] = [server.within for server in servers]
+
+    async def asgi(scope, receive, send):
+        if scope["type"] == "http":
+            note("loop")
+            await asyncio.get_running_loop().run_in_executor(None, note, "executor")
+            await asyncio.to_thread(note, "to_thread")
+            await asyncio.create_task(noting("empty context"), context=contextvars.Context())
+            await respond(send)
+
+    async def noting(where):
+        note(where)
+
+    def wsgi(environ, start_response):
+        note("wsgi")
+        start_response("200 OK", [])
+        return []
+
+    servers = [BackgroundServer(embedded({"loop": loop}), app) for app, loop in ((asgi, "asyncio"), (wsgi, "uvloop"))]
+    for server in servers:
+        server.start()
+    for server in servers:
+        assert httpx.get(server.urls[0], trust_env=False).status_code == 200
+    note("caller")
+    for server in servers:
+        server.stop(part=True)
+    ours = {where: [True, False] for where in ("loop", "executor", "to_thread", "empty context")}
+    assert found == {**ours, "wsgi": [False, True], "caller": [False, False]}
+
+
+@pytest.mark.parametrize("threads", [None, 0, 4])
+def test_an_application_that_stops_it_does_not_wait_for_itself(threads):
+    @http
+    async def asgi(scope, receive, send):
+        server.stop(part=True)
+        await respond(send, b"bye")
+
+    def wsgi(environ, start_response):
+        server.stop(part=True)
+        start_response("200 OK", [])
+        return [b"bye"]
+
+    settings = {"graceful_timeout": 1000, "threads": threads} if threads is not None else {"graceful_timeout": 1000}
+    server = BackgroundServer(embedded(settings), asgi if threads is None else wsgi)
+    server.start()
+    assert httpx.get(server.urls[0], trust_env=False).text == "bye"
+    server.wait()

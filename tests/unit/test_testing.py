@@ -21,8 +21,9 @@ import websockets.asyncio.client
 import websockets.sync.client
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -292,6 +293,70 @@ def test_each_servers_logs_are_its_own(caplog):
     assert one.logs.access[0].endswith('"GET /fail?a=1 HTTP/1.1" 500')
     assert (two.logs.records, two.logs.access) == ([], [])
     assert "by the application" in caplog.text
+
+
+def wsgi(environ, start_response):
+    environ["wsgi.errors"].write(f"said by {environ['QUERY_STRING']}\n")
+    if environ["PATH_INFO"] == "/fail":
+        raise ValueError(f"by {environ['QUERY_STRING']}")
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_logs_from_the_threads_of_wsgi(count):
+    servers = [serve(wsgi, threads=count) for _ in range(2)]
+    with servers[0], servers[1]:
+        asking = [
+            threading.Thread(target=httpx.get, args=(f"{server.url}/fail?{n}-{m}",), kwargs={"trust_env": False})
+            for m in range(5)
+            for n, server in enumerate(servers)
+        ]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+    for n, server in enumerate(servers):
+        expected = {f"{n}-{m}" for m in range(5)}
+        said = {record.getMessage().partition("said by ")[2].strip() for record in server.logs.records} - {""}
+        assert said == expected
+        raised = {text.rpartition("ValueError: by ")[2] for text in server.logs.errors if "ValueError" in text}
+        assert raised == expected
+        assert len(server.logs.access) == 5
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_logs_from_threads_of_an_application(loop):
+    log = logging.getLogger("palfrey.error")
+
+    async def say(request: Request):
+        await asyncio.get_running_loop().run_in_executor(None, log.error, "from the executor, %s", request.url.query)
+        await asyncio.to_thread(log.error, "from to_thread, %s", request.url.query)
+        return JSONResponse(await run_in_threadpool(said_in_a_thread, request.url.query))
+
+    def said_in_a_thread(who):
+        log.error("from anyio, %s", who)
+
+    one, two = (serve(Starlette(routes=[Route("/", say)]), loop=loop) for _ in range(2))
+    with one, two:
+        httpx.get(f"{one.url}?one", trust_env=False)
+        httpx.get(f"{two.url}?two", trust_env=False)
+        log.error("from the test")
+    for server, name in ((one, "one"), (two, "two")):
+        assert server.logs.errors == [f"from {where}, {name}" for where in ("the executor", "to_thread", "anyio")]
+
+
+def test_what_is_said_at_the_end_is_in_the_logs_although_the_test_asked_for_it():
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        raise ValueError("at the end")
+
+    server = serve(app)
+    with server:
+        pass
+    assert "ValueError: at the end" in server.logs.errors[0]
 
 
 def test_loggers_are_left_as_they_were():

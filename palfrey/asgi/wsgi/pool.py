@@ -19,6 +19,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -52,11 +53,14 @@ class Pool:
         self._back: deque[Call] = deque()
         self._awake = False
         self._loop: asyncio.AbstractEventLoop
+        self._context: Context
         self._ended: asyncio.Future[None] | None = None
 
     def open(self) -> None:
-        """Belongs to the running loop from now on."""
+        """Belongs to the running loop from now on. Its threads have the context variables of this moment (contextvars),
+        as tasks of the loop do."""
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
 
     async def close(self) -> None:
         """Returns when the threads have done what they were given, and ended. Without limit: to be cancelled."""
@@ -89,12 +93,16 @@ class Pool:
         """Puts it into the threads' queue, whatever waits."""
         self._handed += 1
         if self._ended is not None:  # theirs ends before this
-            threading.Thread(target=job.work, name="palfrey-wsgi-last", daemon=True).start()
+            self._begin(job.work, "last")
             return
         if self._handed > self._threads < self.size:
             self._threads += 1
-            threading.Thread(target=self._live, name=f"palfrey-wsgi-{self._threads}", daemon=True).start()
+            self._begin(self._live, str(self._threads))
         self._queue.put(job)
+
+    def _begin(self, work: Call, name: str) -> None:
+        run = self._context.copy().run
+        threading.Thread(target=run, args=(work,), name=f"palfrey-wsgi-{name}", daemon=True).start()
 
     def done(self) -> None:
         """A job is over: for each that was handed over, once."""
