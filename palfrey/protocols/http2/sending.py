@@ -102,6 +102,7 @@ class Sending(Watched):
         "exchange",
         "id",
         "incremental",
+        "level",
         "scheduled",
         "send_window",
         "sent",
@@ -120,6 +121,8 @@ class Sending(Watched):
     incremental: bool
     scheduled: bool
     """It is in the connection's schedule."""
+    level: int
+    """Where, while it is."""
     send_window: int
     sent: int
     """Bytes of content."""
@@ -235,7 +238,7 @@ class Sending(Watched):
 
     def _enqueue(self, body: bytes, more: bool) -> None:
         """Content to be written when its turn comes; `more` false: and then the end."""
-        if self.state is CLOSED or self.state is ANSWERED:
+        if self._ending or self.state is CLOSED or self.state is ANSWERED:
             return
         if body:
             if self._queue is None:

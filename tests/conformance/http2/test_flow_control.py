@@ -260,6 +260,41 @@ async def test_the_connections_window_holds_all_streams_but_not_their_heads():
     assert (await client.response(third)).body == b"well"
 
 
+@pytest.mark.parametrize("trailers", [False, True])
+@looped
+async def test_the_end_of_a_response_does_not_wait_for_the_connections_window(trailers: bool):
+    """Its content is out; that of others, of more urgency, has used the window up."""
+    goes_on = asyncio.Event()
+
+    @http
+    async def app(scope, receive, send):
+        if scope["path"] == "/large":
+            await respond(send, bytes(100_000))
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": trailers})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        await goes_on.wait()
+        await send({"type": "http.response.body"})
+        if trailers:
+            await send({"type": "http.response.trailers", "headers": [(b"x-end", b"1")]})
+
+    link, client = await connected(app, (Setting.INITIAL_WINDOW_SIZE, 1 << 20))
+    client.generous = False
+    streams = [await client.request("GET", "/", ("te", "trailers"), ("priority", "u=7")) for _ in range(3)]
+    await client.until(lambda: all(client.answer(stream).body == b"hello" for stream in streams), "content")
+    larges = [await client.request("GET", "/large", ("priority", f"u={urgency}")) for urgency in (0, 3)]
+    await client.until(lambda: client.ledger.window == 0, "all of the window")
+    goes_on.set()
+    for stream in streams:
+        assert (await client.response(stream)).ended
+    assert client.ledger.window == 0
+    await link.settle()
+    assert not link.connection._flushing, "there is nothing more to be done without a window"
+    await client.send(window_update(0, 1 << 20))
+    for stream in larges:
+        assert len((await client.response(stream)).body) == 100_000
+
+
 @looped
 async def test_a_small_response_that_is_larger_than_what_is_left_of_the_connections_window():
     @http

@@ -18,6 +18,7 @@ class Item:
     name: int
     urgency: int = 3
     incremental: bool = True
+    queued: int = 1
 
 
 def schedule(*items: Item) -> Schedule:
@@ -55,6 +56,14 @@ def test_parts_in_turns_and_wholes_one_after_the_other() -> None:
 def test_the_most_urgent_first() -> None:
     of = schedule(Item(1, 7), Item(2, 0), Item(3, 3), Item(4, 0))
     assert turns(of, 4) == [2, 4, 2, 4]
+
+
+def test_what_takes_no_window_before_all_else() -> None:
+    of = schedule(Item(1, 0), end := Item(2, 7, queued=0), Item(3, 0))
+    assert turns(of, 1) == [2]
+    end.queued, end.urgency = 1, 3  # it stays where it is
+    of.remove(end)  # type: ignore[arg-type]
+    assert turns(of, 2) == [1, 3]
 
 
 @examples(300)
