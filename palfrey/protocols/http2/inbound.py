@@ -64,6 +64,8 @@ a client that never reads would be noticed late."""
 
 GONE = Peer.GONE
 
+BEYOND_WINDOW = "more content than the connection's window has room for"
+
 Handler = Callable[["Inbound", int, int, bytes], None]
 
 
@@ -79,6 +81,7 @@ class Inbound(Control):
         "_block_stream",
         "_greeted",
         "_handlers",
+        "_missing",
         "_pending",
         "_reader",
         "extensions",
@@ -93,7 +96,10 @@ class Inbound(Control):
         self._greeted = False
         """The client's preface is there."""
         self._handlers = FIRST
-        self._pending = b""
+        self._pending: bytes | bytearray = b""
+        """What is not a whole frame yet."""
+        self._missing = 0
+        """Of that frame, as far as its length is known."""
         self._begun: list[Exchange] = []
         """Requests of this read, whose applications are to be started."""
         self._block: list[bytes] = []
@@ -121,7 +127,10 @@ class Inbound(Control):
         if self._handlers is AFTER:
             return
         if self._pending:
-            data = self._pending + data
+            if len(data) < self._missing:
+                self._gather(data)
+                return
+            data = b"".join((self._pending, data))
         self._flushing = True
         try:
             self._pending = data[self._take_frames(data) :]
@@ -138,6 +147,14 @@ class Inbound(Control):
         else:
             # Behind the first steps of the applications, so that what they answer at once leaves in the same write.
             self.service.loop.call_soon(self.flush)
+
+    def _gather(self, data: bytes) -> None:
+        """More of a frame that is still not whole. A large one would be copied with each read, if it was not put
+        together in one place."""
+        if type(self._pending) is bytes:
+            self._pending = bytearray(self._pending)
+        self._pending += data
+        self._missing -= len(data)
 
     def _take_frames(self, data: bytes) -> int:
         """Handles each whole frame; returns how far that is. Raises ConnectionFault."""
@@ -160,6 +177,9 @@ class Inbound(Control):
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
             stop = at + HEADER_LENGTH + length
             if stop > end:
+                if word & 0xFF == DATA and length > self.receive_window:
+                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, BEYOND_WINDOW)  # it is not waited for
+                self._missing = stop - end
                 break
             payload = data[at + HEADER_LENGTH : stop]
             at = stop
@@ -170,6 +190,8 @@ class Inbound(Control):
                 self._end_stream(stream, fault)
             except ProtocolError as error:
                 self.refuse(self.streams[stream], error)
+        else:
+            self._missing = 0
         return at
 
     def _start(self) -> None:
@@ -305,9 +327,7 @@ class Inbound(Control):
         count = len(payload)
         self.receive_window -= count
         if self.receive_window < 0:
-            raise ConnectionFault(
-                ErrorCode.FLOW_CONTROL_ERROR, "more content than the connection's window has room for"
-            )
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, BEYOND_WINDOW)
         if flags & PADDED:
             payload = unpadded(payload)
         if not number:

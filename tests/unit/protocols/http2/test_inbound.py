@@ -7,6 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palfrey.protocols.http2.codes import ErrorCode
 from palfrey.protocols.http2.sending import State
 from tests.support.http2 import Client
 from tests.support.http2driven import Hanging, MemoryLink, connected
@@ -129,6 +130,49 @@ async def test_whatever_applications_do_in_their_first_step():
 
 
 # Reads --------------------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_a_large_frame_in_many_reads_is_put_together_in_one_place():
+    """And not copied with each of them."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, (await read_body(receive))[-8:])
+
+    most = (1 << 24) - 1
+    windows = {"http2_initial_window_size": most, "http2_initial_connection_window_size": most}
+    link, client = await connected(app, http2_max_frame_size=most, **windows)
+    stream = await client.request("POST", ends=False)
+    raw = data(stream, bytes(most - 8) + b"the last", END_STREAM)
+    places = set()
+    for at in range(0, len(raw), 16384):
+        await link.write(raw[at : at + 16384])
+        places.add(id(link.connection._pending))
+    assert len(places) <= 3, "the first read's rest, the place, and nothing"
+    assert (await client.response(stream)).body == b"the last"
+    assert link.connection._pending == b""
+    await client.roundtrip()
+
+
+@looped
+async def test_a_large_frame_that_has_no_window_is_not_waited_for():
+    """It would be kept, for nothing."""
+    hanging = Hanging()
+    link, client = await connected(
+        hanging.app, http2_max_frame_size=1 << 20, http2_initial_connection_window_size=65535
+    )
+    stream = await client.request("POST", ends=False)
+    whole = data(stream, bytes(65535))
+    await link.write(whole[:-1])
+    assert not link.over
+    await link.write(whole[-1:])
+    assert link.connection.receive_window == 65535, "given back, as nobody else has content here"
+    with logged():
+        await link.write(data(stream, bytes(65536))[:9])
+        await client.connection_error(ErrorCode.FLOW_CONTROL_ERROR)
+    hanging.let_go.set()
+    await link.idle()
 
 
 @looped
