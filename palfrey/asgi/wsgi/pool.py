@@ -1,4 +1,4 @@
-"""The threads of a worker that run a WSGI application, and the hand-over to them and back.
+"""The threads of a server that run a WSGI application, or a handler (asgi/handler/), and the hand-over and back.
 
 To the threads goes a queue; it holds a few jobs for each, so that none has to wait for the loop when it is done. What
 is more waits here, in order, where a job whose client leaves is taken out again without having cost anything; and of
@@ -43,10 +43,15 @@ class Job(Protocol):
 class Pool:
     """See the module. All but `call_back` is for the loop's thread."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, name: str = "palfrey-wsgi") -> None:
+        """The threads' names are `name` and a number."""
         self.size = size
+        self._name = name
         self._threads = 0
         self._handed = 0
+        """Jobs that are in the queue, or in a thread."""
+        self._steps = 0
+        """Those of them that are steps."""
         self._at_hand = size * AT_HAND
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._waiting: dict[Job, None] = {}
@@ -77,7 +82,7 @@ class Pool:
 
     def submit(self, job: Job) -> bool:
         """Has a thread run the job, in its turn; False when too many wait."""
-        if self._handed >= self._at_hand:
+        if self._handed - self._steps >= self._at_hand:
             if len(self._waiting) >= WAITING:
                 return False
             self._waiting[job] = None
@@ -102,7 +107,7 @@ class Pool:
 
     def _begin(self, work: Call, name: str) -> None:
         run = self._context.copy().run
-        threading.Thread(target=run, args=(work,), name=f"palfrey-wsgi-{name}", daemon=True).start()
+        threading.Thread(target=run, args=(work,), name=f"{self._name}-{name}", daemon=True).start()
 
     def done(self) -> None:
         """A job is over: for each that was handed over, once."""
@@ -111,6 +116,17 @@ class Pool:
             job = next(iter(self._waiting))
             del self._waiting[job]
             self.hand(job)
+
+    def hand_step(self, job: Job) -> None:
+        """Puts a part of work that has begun into the threads' queue, whatever waits. It takes up none of the places
+        that jobs have there: work of endless steps would keep them all."""
+        self._steps += 1
+        self.hand(job)
+
+    def done_step(self) -> None:
+        """A step is over."""
+        self._steps -= 1
+        self._handed -= 1
 
     # ---------------------------------------------------------------- in the threads
 

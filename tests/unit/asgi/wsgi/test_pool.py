@@ -69,6 +69,33 @@ async def test_a_job_that_waits_can_be_taken_back() -> None:
     assert order == [0, 2]
 
 
+class Step(Job):
+    """A part of work that has begun."""
+
+    def end(self) -> None:
+        self.pool.done_step()
+        self.over.set()
+
+
+@looped
+async def test_steps_take_no_places_and_keep_nobody_waiting() -> None:
+    pool, order, free = Pool(1), [], threading.Event()
+    pool.open()
+    steps = [Step(pool, order, number, free) for number in range(5)]
+    for step in steps[:3]:
+        pool.hand_step(step)
+    jobs = [Job(pool, order, 10 + number, free) for number in range(2)]
+    assert all(pool.submit(job) for job in jobs)
+    for step in steps[3:]:
+        pool.hand_step(step)
+    assert list(pool._waiting) == jobs[1:]
+    free.set()
+    await jobs[1].over.wait()
+    await pool.close()
+    assert order == [0, 1, 2, 10, 3, 4, 11]
+    assert pool._handed == pool._steps == 0
+
+
 @looped
 async def test_threads_are_made_when_they_are_needed() -> None:
     pool, order = Pool(3), []
