@@ -43,7 +43,7 @@ def handle(request, response, values):
 
 
 def count(to, pause):
-    """Each line is on its way before the next is made."""
+    """Each line is on its way before the next is made, and between two of them others are answered."""
     for number in range(1, to + 1):
         yield f"{number}\n"
         time.sleep(pause)

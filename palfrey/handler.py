@@ -6,7 +6,7 @@
     HttpServer(8000, hello)
 
 It is Palfrey underneath: keep-alive, limits, strict parsing, time-outs. Any number of these live in one process, each
-with a port, a handler and a thread of its own. palfrey/asgi/handler.py has what handlers see.
+with a port, a handler and a thread of its own. palfrey/asgi/handler/ has what handlers see.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from palfrey.asgi.handler import Handler, HandlerApp, Headers, Request, Response
 from palfrey.background import ADDRESS, BackgroundServer, embedded
+from palfrey.errors import ConfigError
 
 if TYPE_CHECKING:
     import logging
@@ -26,8 +27,10 @@ __all__ = ["Handler", "Headers", "HttpServer", "Request", "Response"]
 
 MOST_THREADS = 40
 """Requests in their handlers at a time (as many as Starlette's and anyio's thread pool has); further ones wait."""
-DEFAULTS = {"limit_request_body": 16 << 20, "lifespan": "on", "interface": "asgi3", "ws": "none"}
+DEFAULTS = {"limit_request_body": 16 << 20}
 """What is different here. Content is read whole before a handler is called, so it has to have a limit."""
+FIXED = {"lifespan": "on", "interface": "asgi3", "ws": "none", "app": None}
+"""What cannot be different."""
 
 
 class HttpServer:
@@ -54,15 +57,19 @@ class HttpServer:
         `access` is a logger for requests; `settings` are named as in the configuration file, and may say where to
         listen instead of `host` and `port`.
 
-        Raises ConfigError and BindError. KeyboardInterrupt (Ctrl-C) while it blocks stops it and is raised.
+        Raises TypeError and ValueError for what cannot be called so, ConfigError and BindError. KeyboardInterrupt
+        (Ctrl-C) while it blocks stops it and is raised.
         """
-        _check(handler)
+        _check(handler, args)
+        if threads < 0:
+            raise ValueError(f"threads is {threads}: it must be True, False, or how many there may be")
+        for name in FIXED.keys() & settings.keys():
+            raise ConfigError(f"{name} cannot be set for an HttpServer")
         address = {} if ADDRESS & settings.keys() else {"host": host, "port": port}
         self.block = block
         self._port = port
-        made = embedded({**DEFAULTS, **address, **settings})
-        most = MOST_THREADS if threads is True else threads or 1
-        self._app = HandlerApp(handler, tuple(args), most, one_by_one=not threads)
+        made = embedded({**DEFAULTS, **address, **settings, **FIXED})
+        self._app = HandlerApp(handler, tuple(args), MOST_THREADS if threads is True else threads or 1)
         self._server = BackgroundServer(made, self._app, access, "palfrey http server")
         self._started = False
         if start:
@@ -78,7 +85,9 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:8000`, once it has started."""
+        """`http://127.0.0.1:8000`. Raises RuntimeError before it has started."""
+        if not self._server.urls:
+            raise RuntimeError("it has no address before it has started")
         return self._server.urls[0]
 
     def start(self) -> None:
@@ -121,12 +130,20 @@ class HttpServer:
         self._server.start()
 
 
-def _check(handler: Handler) -> None:
+def _check(handler: Handler, args: tuple[Any, ...]) -> None:
     """Raises TypeError for what cannot answer, or would answer nothing without a word."""
     if not callable(handler):
         raise TypeError(f"the handler is of type {type(handler).__name__}, which cannot be called")
-    call = handler if inspect.isroutine(handler) else inspect.getattr_static(type(handler), "__call__")
-    if inspect.iscoroutinefunction(call):
-        raise TypeError("the handler is asynchronous: write it as a plain `def`, or serve an ASGI application")
-    if inspect.isgeneratorfunction(call):
-        raise TypeError("the handler is a generator: have it set response.data to one instead")
+    for call in (handler, inspect.getattr_static(type(handler), "__call__")):
+        if inspect.iscoroutinefunction(call):
+            raise TypeError("the handler is asynchronous: write it as a plain `def`, or serve an ASGI application")
+        if inspect.isgeneratorfunction(call):
+            raise TypeError("the handler is a generator: have it set response.data to one instead")
+    try:
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except Exception:  # made in C, or annotated with what is not there
+        return
+    try:
+        signature.bind(None, None, *args)
+    except TypeError as error:
+        raise TypeError(f"the handler cannot be called with request, response and {len(args)} args: {error}") from None

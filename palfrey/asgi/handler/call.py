@@ -1,0 +1,233 @@
+"""The user's code and the threads that it runs in: `Call` is what runs there, `Threads` how it comes there and back."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import io
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from palfrey.asgi.handler.messages import Answer, Request, Response, answer, encoded
+from palfrey.asgi.messages import ApplicationError
+from palfrey.asgi.wsgi.pool import Pool
+from palfrey.asgi.wsgi.response import close
+from palfrey.errors import from_the_app
+
+if TYPE_CHECKING:
+    from palfrey.types import Receive, Send
+
+log = logging.getLogger("palfrey.error")
+
+Handler = Callable[..., object]
+"""handler(request, response, *args); what it returns is not looked at."""
+
+BLOCK = 65536
+"""Bytes of an open file that are sent at a time. Its lines would each be a trip to a thread."""
+
+_END = object()
+
+
+class Call:
+    """One call of the handler, and what its response needs until it is over.
+
+    `begin`, `go_on` and `close` are for threads, and wait for each other: a step goes on when its request is cancelled,
+    and a generator that runs cannot be closed.
+    """
+
+    __slots__ = ("_args", "_context", "_handler", "_lock", "_pieces", "_request", "_response", "called_off", "settled")
+
+    def __init__(self, handler: Handler, args: tuple[Any, ...], request: Request) -> None:
+        self._handler, self._args = handler, args
+        self._request: Request | None = request
+        self._response = Response(request.protocol)
+        self._pieces: Iterator[Any] | None = None
+        self._context = copy_context()
+        self._lock = threading.Lock()
+        self.called_off = False
+        """Whether it shall not begin any more. Set by the loop."""
+        self.settled = True
+        """Whether there is nothing to be closed, or not yet. A thread sets it to false and then looks at `called_off`;
+        so when the loop sets that and then finds this true, it may forget the call."""
+
+    def begin(self) -> Answer | None:
+        """Calls the handler. None if it was called off before."""
+        with self._lock:
+            self.settled = False
+            if self.called_off:
+                self.settled = True
+                return None
+            return self._context.run(self._begin)
+
+    def go_on(self) -> bytes | None:
+        """The next piece, which may be empty. None: that was all, and it is closed."""
+        with self._lock:
+            return self._context.run(self._go_on)
+
+    def close(self) -> None:
+        """Once; further calls do nothing."""
+        with self._lock:
+            self._context.run(self._settle)
+
+    def _begin(self) -> Answer:
+        request, self._request = self._request, None  # whose content need not live as long as a stream
+        try:
+            returned = self._handler(request, self._response, *self._args)
+            if returned is not None:
+                _look_at(returned)
+            found = answer(self._response)
+            if found.body is None:
+                self._pieces = _pieces(self._response.data)
+        except BaseException:
+            self._settle()
+            raise
+        if found.body is not None:
+            self._settle()
+        return found
+
+    def _go_on(self) -> bytes | None:
+        assert self._pieces is not None
+        try:
+            piece = next(self._pieces, _END)
+            if piece is not _END:
+                return encoded(piece)
+        except BaseException:
+            self._settle()
+            raise
+        self._settle()
+        return None
+
+    def _settle(self) -> None:
+        """Closes response.data, and its iterator where that is another. An iterator alone would be enough for a
+        generator, and the data for a file; a class may have either."""
+        if self.settled:
+            return
+        self.settled = True
+        pieces, self._pieces = self._pieces, None
+        data, self._response.data = self._response.data, None
+        try:
+            if pieces is not data:
+                close(pieces)
+        finally:
+            close(data)
+
+
+def _look_at(returned: object) -> None:
+    """What a handler returns is of no interest, unless it is itself and has yet to run. Raises ApplicationError."""
+    if inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        if inspect.iscoroutine(returned):
+            returned.close()  # or it would warn that nobody awaited it
+        raise ApplicationError(
+            f"the handler returned a {type(returned).__name__}, and has done nothing: use plain `def`"
+        )
+
+
+def _pieces(data: Any) -> Iterator[Any]:
+    if isinstance(data, io.BufferedIOBase):
+        return iter(functools.partial(data.read1, BLOCK), b"")  # no more than there is: it may be a pipe
+    return iter(data)
+
+
+# Threads -------------------------------------------------------------------------------------------------------------
+
+
+class Threads:
+    """Where it runs, by a `Pool`. All but `within` is for the loop."""
+
+    def __init__(self, count: int) -> None:
+        self.pool = Pool(count, "palfrey-handler")
+        self.here = threading.local()
+
+    @property
+    def within(self) -> bool:
+        """Whether the calling thread is one of these."""
+        return getattr(self.here, "ours", False)
+
+    async def live(self, receive: Receive, send: Send) -> None:
+        """A lifespan: at its end the threads end, when they have done what they were given."""
+        await receive()
+        self.pool.open()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.pool.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def step(self, function: Callable[[], Any]) -> Step:
+        """To be submitted."""
+        return Step(self, function, self.pool.done)
+
+    def submit(self, step: Step) -> bool:
+        """Has it made, in its turn; False when too many wait."""
+        return self.pool.submit(step)
+
+    def withdraw(self, step: Step) -> None:
+        """Takes it back, if it still waits: it has None for a result then."""
+        if self.pool.withdraw(step):
+            step.settle()
+
+    async def go_on(self, call: Call) -> bytes | None:
+        """Its next piece: a part of work that has begun, which is not refused and goes before what waits."""
+        step = Step(self, call.go_on, self.pool.done_step)
+        self.pool.hand_step(step)
+        piece: bytes | None = await step.result()
+        return piece
+
+    def close(self, call: Call, name: str) -> None:
+        """When there is time. What goes wrong is logged, with the request's `name`."""
+
+        def closing() -> None:
+            try:
+                call.close()
+            except BaseException as error:
+                log.error("Exception in the handler, closing its answer to %s", name, exc_info=from_the_app(error))
+
+        self.pool.hand_step(Step(self, closing, self.pool.done_step))
+
+
+class Step:
+    """One trip to a thread."""
+
+    __slots__ = ("_done", "_error", "_function", "_future", "_result", "_threads")
+
+    def __init__(self, threads: Threads, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        """`done` tells the pool."""
+        self._threads, self._function, self._done = threads, function, done
+        self._future = asyncio.get_running_loop().create_future()
+        self._result: Any = None
+        self._error: Exception | None = None
+
+    async def result(self) -> Any:
+        """What the function returned. Raises what it raised."""
+        await self._future
+        error, self._error = self._error, None
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame
+
+    def settle(self) -> None:
+        """It has been made, or will not be."""
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def work(self) -> None:
+        """In the thread. Raises nothing."""
+        self._threads.here.ours = True
+        try:
+            self._result = self._function()
+        except Exception as error:
+            self._error = error
+        except BaseException as error:  # SystemExit and its like mean to end a program, which a request must not
+            self._error = RuntimeError(f"{type(error).__name__} in a handler: {error}")
+            self._error.__cause__ = from_the_app(error)
+        self._threads.pool.call_back(self._back)
+
+    def _back(self) -> None:
+        self._done()
+        self.settle()
