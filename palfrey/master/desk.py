@@ -111,3 +111,4 @@ class Desk:
         generations = self.house.generations
         process.close_fds(fd for fd, _ in generations.unused())
         process.close_fds(listener.sock.detach() for listener in generations.others(generation.number))
+        generations.move_in(generation.number)

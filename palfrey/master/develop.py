@@ -51,7 +51,9 @@ class Development:
             return
         if desk.resolved is not self._watched:
             self._watched = desk.resolved
-            self._watcher.watch(targets(desk.resolved.settings, desk.resolved.config_file), desk.log)
+            with desk.house.looking_anew():  # what was refused is watched too
+                wanted = targets(desk.resolved.settings, desk.resolved.config_file)
+            self._watcher.watch(wanted, desk.log)
         self._watcher.look(now)
 
     def voice(self) -> Voice:

@@ -6,12 +6,17 @@ so that its queue outlives the reload. A listener that nobody asks for any more 
 workers are told to "stop" instead of "retire", that is, to empty its queue and close their copies: the last of them
 to close a copy has just emptied it, so that nothing that was queued is reset.
 
+A generation also has its place, the directory that its name led to when it was read: its workers are forked there,
+whenever that is. So one that replaces a worker of the generation that serves on is of the same release, although the
+symlink has been switched to one that was refused.
+
 Nothing here forks or signals. `propose` opens sockets and may fail (PalfreyError); then all is as it was.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +28,7 @@ from palfrey.errors import BindError, ConfigError, PalfreyError
 from palfrey.master.records import Terms
 from palfrey.system import cpus, x509
 from palfrey.system.cpus import Budget
+from palfrey.system.place import Place
 from palfrey.system.process import CAN_ADOPT
 from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
 from palfrey.system.tls import HTTP1, HTTP2, ServerTls, own_certificate, server_context, stamps, validity_notice
@@ -45,12 +51,19 @@ class Generation:
     """For the workers' environment."""
     listeners: list[Listener]
     tls: ServerTls | None
+    place: Place | None = None
+    """Where it works; None: wherever this process is."""
     urls: tuple[str, ...] = ()
     """Where it listens, for people; port 0 resolved."""
     cpus: Budget | None = None
     """Those that `workers = "auto"` found."""
     parting: bool = False
     """Some of its listeners are wanted no more: its successor was adopted, or it was itself refused."""
+
+    def enter(self) -> None:
+        """Go to where it works. Raises OSError."""
+        if self.place is not None:
+            self.place.enter()
 
     @property
     def workers(self) -> int:
@@ -151,7 +164,14 @@ class Generations:
     def forget(self, in_use: set[int]) -> None:
         """Drop generations that no worker belongs to any more."""
         keep = in_use | {self._current, self._candidate}
-        self._known = {number: one for number, one in self._known.items() if number in keep}
+        for number in self._known.keys() - keep:
+            _close_place(self._known.pop(number))
+
+    def move_in(self, number: int) -> None:
+        """In a forked child: go to where this generation works, and keep no other directory. Raises OSError."""
+        self._known[number].enter()
+        for generation in self._known.values():
+            _close_place(generation)
 
     def others(self, number: int) -> list[Listener]:
         """Open listeners that a worker of this generation has no business with."""
@@ -189,12 +209,18 @@ class Generations:
     def _open(self, resolved: Resolved, settings: Settings) -> Generation:
         addresses = addresses_of(settings, resolved, self.inherited)
         tls = server_tls(settings)
-        listeners = open_listeners(addresses, settings.backlog, have=self._listeners)
+        if settings.app_dir is not None:  # as the place: of this release, also when the symlink is another's
+            settings = dataclasses.replace(settings, app_dir=os.path.realpath(settings.app_dir))
+        place = Place()
+        try:
+            listeners = open_listeners(addresses, settings.backlog, have=self._listeners)
+        except BaseException:
+            place.close()
+            raise
         self._listeners += [listener for listener in listeners if listener not in self._listeners]
         self.count += 1
-        generation = Generation(
-            self.count, settings, resolved.environment, listeners, tls, _urls(listeners, tls is not None)
-        )
+        urls = _urls(listeners, tls is not None)
+        generation = Generation(self.count, settings, resolved.environment, listeners, tls, place, urls)
         if settings.workers == "auto":
             generation.cpus = cpus.budget()
         self._known[generation.number] = generation
@@ -211,6 +237,11 @@ class Generations:
             if listener not in stay:
                 listener.close(unlink=not self.shared)
         self._listeners = stay
+
+
+def _close_place(generation: Generation) -> None:
+    if generation.place is not None:
+        generation.place.close()
 
 
 def addresses_of(settings: Settings, resolved: Resolved, inherited: Sequence[tuple[int, str]]) -> list[Address]:

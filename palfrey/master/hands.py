@@ -131,6 +131,7 @@ class Hands:
         generations = self._desk.house.generations
         before = generations.current
         current = generations.adopt(action.generation)
+        current.enter()
         if not same_logs(before.settings, current.settings):
             self._renew_logs(current)
         self._desk.voice.takes_over(before, current)

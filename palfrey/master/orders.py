@@ -80,9 +80,9 @@ class Orders:
         generations = desk.house.generations
         known = desk.resolved.notices if desk.house.settings.reload else ()  # a developer reads them once
         try:
-            desk.house.change_directory()
-            resolved = desk.load()
-            candidate, stay = generations.propose(resolved)
+            with desk.house.looking_anew():
+                resolved = desk.load()
+                candidate, stay = generations.propose(resolved)
             desk.resolved = resolved
         except PalfreyError as error:
             self._refuse(str(error), getattr(error, "detail", ""))

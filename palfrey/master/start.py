@@ -17,7 +17,8 @@ The arbiter keeps its user: as root it can open listeners, log files and the pid
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from palfrey.config.hooks import ServerView, call_hook
 from palfrey.config.settings import Settings
@@ -73,7 +74,7 @@ class House:
         self.inbox.install()
         self._undo.append(self.inbox.uninstall)
         self._directory = os.environ["PWD"] = process.own_directory()
-        self.change_directory()
+        self._change_directory()
         if settings.umask is not None:
             os.umask(settings.umask)
         self.logs = configure_logs(settings, "master")
@@ -113,8 +114,17 @@ class House:
             self._undo.append(self._remove_pidfile)
         process.set_title(f"palfrey: master [{settings.proc_name or settings.app}]")
 
-    def change_directory(self) -> None:
-        """Go to where the server works, by name, so that a symlink that was switched is followed. ConfigError."""
+    @contextmanager
+    def looking_anew(self) -> Iterator[None]:
+        """Within, this process is where a start would be, by name, so that a symlink that was switched is followed.
+        Afterwards, however it went, it is back where the current generation works. Raises ConfigError."""
+        try:
+            self._change_directory()
+            yield
+        finally:
+            self.generations.current.enter()
+
+    def _change_directory(self) -> None:
         process.change_directory(self._directory)
         if self.settings.chdir is not None:
             process.change_directory(self.settings.chdir)

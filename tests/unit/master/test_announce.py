@@ -38,7 +38,7 @@ class Events:
 
 def generation(**settings: Any) -> Generation:
     made = from_arguments({"app": "main:app", **settings}, os.getcwd())
-    return Generation(1, made.settings, {}, [], None, ("http://127.0.0.1:8000", "unix:/run/x.sock"))
+    return Generation(1, made.settings, {}, [], None, urls=("http://127.0.0.1:8000", "unix:/run/x.sock"))
 
 
 @pytest.fixture
