@@ -383,7 +383,8 @@ workers = 2
 # -- HTTP/2 ----------------------------------------------------------------------------------------
 
 # Requests that one connection may have in hand at a time; further ones are refused, and a client
-# sends them again once others are done.
+# sends them again once others are done. Applications that work on for requests that were cancelled
+# have as many places again.
 # [a whole number, from 1 to 2147483647; --http2-max-concurrent-streams,
 # PALFREY_HTTP2_MAX_CONCURRENT_STREAMS; also h2_max_concurrent_streams]
 # http2_max_concurrent_streams = 100

@@ -635,7 +635,8 @@ class Settings:
         integer(1, _WINDOW_MOST),
         HTTP2,
         "Requests that one connection may have in hand at a time; further ones are refused, and a client sends them "
-        "again once others are done.",
+        "again once others are done. Applications that work on for requests that were cancelled have as many places "
+        "again.",
         aliases=("h2_max_concurrent_streams",),
     )
     http2_initial_window_size: int = row(

@@ -97,7 +97,7 @@ class Http2Connection(Inbound):
         service.connections.add(self)
         self.deadline = service.clock + service.first_byte_timeout
         pairs = [
-            (MAX_CONCURRENT_STREAMS, limits.max_concurrent_streams or LARGEST_STREAM),
+            (MAX_CONCURRENT_STREAMS, limits.max_concurrent_streams),
             (INITIAL_WINDOW_SIZE, limits.stream_window),
             (MAX_FRAME_SIZE, limits.max_frame_size),
             (MAX_HEADER_LIST_SIZE, service.limit_head),

@@ -50,6 +50,7 @@ from palfrey.protocols.http2.frames import (
 from palfrey.protocols.http2.request import HeadReader
 from palfrey.protocols.http2.sending import ANSWERED, OPEN
 from palfrey.protocols.http2.stream import Stream
+from palfrey.protocols.http2.verdicts import RUNNING
 from palfrey.protocols.http2.websocket import websocket_app
 from palfrey.protocols.service import EACH_SWEEP
 
@@ -263,8 +264,8 @@ class Inbound(Control):
             self._reader.skip(block)
             self._control.spend(self._work())
             return
-        limit = self.limits.max_concurrent_streams
-        if limit and len(self.streams) + self._orphans >= limit:
+        count, limit = len(self.streams), self.limits.max_concurrent_streams
+        if count >= limit or (self._orphans and count + self._orphans >= limit * RUNNING):
             self._reader.skip(block)
             self._control.spend(self._work())
             self._remember_reset(number)

@@ -3,7 +3,7 @@ reading half.
 
 A request that is not served is answered with a status; a stream whose rules are broken is reset. Neither is free: what
 a client resets, or makes us reset, before it is answered is counted by `calm.py`, and an application that works on for
-a stream that is gone counts as one until it ends (CVE-2023-44487, CVE-2025-8671).
+a stream that is gone has a place until it ends (CVE-2023-44487, CVE-2025-8671).
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ REMEMBERED_RESETS = 256
 """Streams that we have reset, of which frames may still be on their way (RFC 9113 section 5.1)."""
 EARNED = 4
 """What a request, and each piece of a response, earn for `calm.py`: a client may say so much about each."""
+RUNNING = 2
+"""Applications that one connection may have running, as a multiple of its streams: a browser that leaves a page, and
+cancels all that it has asked for, finds as many places for the next page although nobody there has noticed yet."""
 PLAIN_TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 NEW, HEADED, DONE = ExchangePhase.NEW, ExchangePhase.HEADED, ExchangePhase.DONE
@@ -87,7 +90,7 @@ class Verdicts(Outbound):
             self._resets.spend(self.answered >> 1)
 
     def _leave_behind(self, stream: Stream) -> None:
-        """It is given up, but its application may work on for a while: that counts as a stream until it ends."""
+        """It is given up, but its application may work on for a while: that has its place until it ends."""
         if stream.exchange is not None:
             self.outlived(stream.working)
 

@@ -93,7 +93,7 @@ async def test_those_of_streams_that_their_client_gave_up_still_count(way: str):
             await link.settle()
             await client.send(*ENDS[way](client, stream))
             await link.settle()
-    assert 2 <= hanging.most <= 3
+    assert 3 <= hanging.most <= 6, "a refused one has its stream as well, as long as its client sends"
     hanging.let_go.set()
     await link.idle()
     link.pass_time(8)

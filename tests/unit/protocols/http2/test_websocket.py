@@ -295,7 +295,7 @@ async def test_a_client_that_does_not_read():
 
 @pytest.mark.parametrize("end", ["reset", "closed", "end"])
 @looped
-async def test_applications_that_work_on_count_as_streams_however_it_ended(end: str):
+async def test_applications_that_work_on_have_their_places_however_it_ended(end: str):
     app = App()
     link, client = await connected(app, http2_max_concurrent_streams=3, timeout_keep_alive=1000)
     for _ in range(20):
@@ -309,7 +309,7 @@ async def test_applications_that_work_on_count_as_streams_however_it_ended(end: 
                 closing = {"reset": reset(stream), "end": data(stream, b"", END_STREAM)}
                 await client.send(closing.get(end) or data(stream, ws.close(1000), END_STREAM))
                 await link.settle()
-    assert app.running == 3
+    assert app.running == 6
     assert link.connection.streams == {}
     await is_over(link, app)
     answer = await client.response(await client.request())
