@@ -110,6 +110,8 @@ class Exchange(Request):
     """The application's interface, for the log."""
     websockets = True
     """Whether an application of that interface can take them."""
+    tells_target = False
+    """Whether a scope is to have "palfrey.target", the request target as it came."""
     starter = staticmethod(starter)
     """Of a loop: what is given the result of `run`, and gives the task, if there is one."""
 

@@ -10,9 +10,8 @@ The other direction is synchronous and needs no port: the protocol calls `exchan
 
 from __future__ import annotations
 
-import asyncio
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from palfrey.asgi.exchange import Exchange
@@ -32,6 +31,11 @@ class Framing(Enum):
     """The response has no content: HEAD, 204, 304 (RFC 9110 section 6.4.1). No byte of it may be written."""
 
 
+REASON: Final = b":reason"
+"""In the place of a field's name: its value is the reason phrase of the status line. HTTP/2 has none. It is this object
+that counts, not its text, by which no application's field can be named."""
+
+
 class Stream(Protocol):
     """One request's way back to its client."""
 
@@ -41,8 +45,9 @@ class Stream(Protocol):
     def send_head(self, status: int, headers: Headers, body: bytes, more: bool, framing: Framing) -> None:
         """Writes the final response's head and first content in one go.
 
-        `headers` are the application's, unchecked. Raises `InvalidHeader` (a ValueError) before any byte has been
-        written when one of them cannot be sent. With `more` false the response ends here.
+        `headers` are the application's, unchecked; a REASON among them has been checked. Raises `InvalidHeader` (a
+        ValueError) before any byte has been written when one of them cannot be sent. With `more` false the response
+        ends here.
         """
 
     def send_body(self, body: bytes, more: bool) -> None:
@@ -96,8 +101,10 @@ _STARLETTES = frozenset(("ClientDisconnect", "WebSocketDisconnect"))
 
 def is_farewell(error: BaseException | None) -> bool:
     """Whether a gone client is all that went wrong: frameworks wrap what `send()` raised, or are cancelled by it."""
+    from asyncio import CancelledError  # here, since palfrey.http has this module and serves programs without a loop
+
     while error is not None:
-        if isinstance(error, (ClientDisconnected, asyncio.CancelledError)) or type(error).__name__ in _STARLETTES:
+        if isinstance(error, (ClientDisconnected, CancelledError)) or type(error).__name__ in _STARLETTES:
             return True
         if isinstance(error, BaseExceptionGroup):
             return all(is_farewell(inner) for inner in error.exceptions)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from palfrey.asgi.exchange import DONE, GONE, HEADED, NEW, THERE, Exchange
 from palfrey.asgi.messages import ApplicationError, content_length
+from palfrey.asgi.stream import REASON
 from palfrey.asgi.wsgi.files import FileWrapper, regular_file
 
 if TYPE_CHECKING:
     import asyncio
+    from types import CodeType
 
     from palfrey.asgi.wsgi.app import WsgiApp
     from palfrey.types import Header
@@ -24,7 +27,8 @@ Write = Callable[[bytes], None]
 StartResponse = Callable[..., Write]
 WsgiCallable = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 Head = tuple[int, "tuple[Header, ...]", int]
-"""Status, fields, and the Content-Length that they declare, or -1."""
+"""Status, fields with a REASON in front where the status has another than usual, and the Content-Length that they
+declare, or -1."""
 
 JOINED = 1 << 18
 """Bytes of a list that are joined to one content with a Content-Length; PEP 3333 has longer ones sent as they are."""
@@ -36,7 +40,8 @@ FEW = 16
 """Fields of a head that is remembered as a whole."""
 
 
-_STATUS = re.compile(r"[0-9]{3}(?: |\Z)")
+_STATUS = re.compile(r"([0-9]{3})(?: ([\x20-\x7e\x80-\xff]*))?")
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class HeadReader(dict["tuple[str, str]", "Header"]):
@@ -44,7 +49,8 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._statuses: dict[str, int] = {}
+        self._statuses: dict[str, tuple[int, tuple[Header, ...]]] = {}
+        """As text -> the number, and a phrase that is the application's own."""
         self.before: dict[str, tuple[list[tuple[str, str]], Head]] = {}
         """By status, the last head that is remembered: applications say the same over and over."""
 
@@ -52,10 +58,8 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
         """What is not in `before`. Raises ApplicationError for what is no status, or no list of pairs of text that
         latin-1 has, InvalidHeader for what is no Content-Length."""
         try:
-            code, fields = (
-                self._statuses.get(status) or self._read_status(status),
-                tuple(map(self.__getitem__, headers)),
-            )
+            code, reason = self._statuses.get(status) or self._read_status(status)
+            fields = reason + tuple(map(self.__getitem__, headers))
         except (TypeError, ValueError) as error:
             raise ApplicationError(f"start_response: headers are a list of (name, value), both str: {error}") from None
         declared = -1
@@ -67,15 +71,18 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
             self.before[status] = list(headers), head
         return head
 
-    def _read_status(self, status: str) -> int:
-        if not isinstance(status, str) or _STATUS.match(status) is None:
-            raise ApplicationError(f"start_response: {status!r} is no status, such as '200 OK'")
-        code = int(status[:3])
+    def _read_status(self, status: str) -> tuple[int, tuple[Header, ...]]:
+        found = _STATUS.fullmatch(status) if isinstance(status, str) else None
+        if found is None:
+            raise ApplicationError(f"start_response: {status!r} is no status, such as '200 OK', in latin-1")
+        code, phrase = int(found[1]), (found[2] or "").strip(" ")
         if code < 200:
             raise ApplicationError(f"start_response: {status!r} is not final: a final status is 200 to 999")
-        if len(self._statuses) < REMEMBERED:
-            self._statuses[status] = code
-        return code
+        own = phrase and phrase != _PHRASES.get(code)
+        read = code, ((REASON, phrase.encode("latin-1")),) if own else ()
+        if len(self._statuses) < REMEMBERED and len(status) <= LENGTH:
+            self._statuses[status] = read
+        return read
 
     def __missing__(self, field: tuple[str, str]) -> Header:
         name, value = field
@@ -96,6 +103,9 @@ class WsgiExchange(Exchange):
 
     kind = "WSGI"
     websockets = False
+    tells_target = True
+    callers: frozenset[CodeType]
+    """The methods in which the application runs, for `wsgi.errors`."""
     app: WsgiApp
     """Set by `run`, once it is sure that it is one."""
     _begun: bool

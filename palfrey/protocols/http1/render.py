@@ -10,7 +10,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from palfrey.asgi.stream import Framing
+from palfrey.asgi.stream import REASON, Framing
 from palfrey.protocols.response import check_field
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class HeadRenderer:
     def __init__(self, defaults: DefaultFields, unique: bytes = b"") -> None:
         """`unique` names a field that never has the same value twice, and is not remembered therefore."""
         self._default_fields = defaults
-        self._special_names = defaults.names | {b"connection", b"keep-alive", b"transfer-encoding"}
+        self._special_names = defaults.names | {b"connection", b"keep-alive", b"transfer-encoding", REASON}
         self._unique = unique
         self._lines: dict[Header, bytes] = {}
         self._defaults: dict[bytes, bytes] = {}
@@ -109,10 +109,10 @@ class HeadRenderer:
                 if lowered == b"connection":
                     keep_alive = b"close" not in value.lower() and keep_alive
                     parts.append(_kept_options(value))
-                elif lowered in (b"transfer-encoding", b"keep-alive"):
-                    # Hop-by-hop framing is the server's business (RFC 9110 section 7.6.1).
-                    continue
-                else:
+                elif name is REASON:
+                    parts[0] = b"HTTP/1.1 %d %b\r\n" % (status, value)
+                elif lowered not in (b"transfer-encoding", b"keep-alive"):
+                    # Those are the server's business (hop-by-hop framing, RFC 9110 section 7.6.1).
                     parts.append(encode_line(name, value))
         if seen is None and keep_alive and not old and (framing is DECLARED or framing is NONE):
             parts.append(self._usual_end)

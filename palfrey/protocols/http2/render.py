@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeGuard
 
-from palfrey.asgi.stream import Framing
+from palfrey.asgi.stream import REASON, Framing
 from palfrey.protocols.http2.encoder import Encoder, literal
 from palfrey.protocols.http2.fields import CONNECTION_SPECIFIC
 from palfrey.protocols.response import check_field, check_name, check_value
@@ -224,6 +224,8 @@ class ResponseEncoder:
 
     def _read(self, name: bytes, value: bytes) -> Field:
         """A field that is not remembered. Raises InvalidHeader."""
+        if name is REASON:
+            return _NOT_SENT
         check_value(name, value)
         memory = self._memory
         known = memory.response_names.get(name)
@@ -276,6 +278,7 @@ def _plain(text: bytes) -> bytes:
     return bytes((*digits, length)) + text
 
 
+_NOT_SENT = Field(Name(b"connection", False, False), b"", None)
 _LENGTH_START = literal((b"content-length", b""))[:-1]
 _STATUSES: dict[int, Piece] = {}
 

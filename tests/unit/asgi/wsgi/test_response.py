@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from palfrey.asgi.messages import ApplicationError
-from palfrey.asgi.stream import InvalidHeader
+from palfrey.asgi.stream import REASON, InvalidHeader
 from palfrey.asgi.wsgi import response as module
 from palfrey.asgi.wsgi.response import HeadReader
 
 
 def test_a_head_as_bytes() -> None:
-    head = HeadReader().read("418 I'm a teapot", [("X-Name", "caf\xe9"), ("Content-Length", "12")])
+    head = HeadReader().read("418 I'm a Teapot", [("X-Name", "caf\xe9"), ("Content-Length", "12")])
     assert head == (418, ((b"x-name", b"caf\xe9"), (b"content-length", b"12")), 12)
     assert HeadReader().read("200", []) == (200, (), -1)
 
@@ -44,8 +44,43 @@ def test_a_length_that_is_none(lengths: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "status", ["", "2", "20", "200OK", "abc OK", "199 No", None, 200, ["200 OK"], "\u0662\u0660\u0660 OK"]
+    "status",
+    [
+        "",
+        "2",
+        "20",
+        "200OK",
+        "abc OK",
+        "199 No",
+        None,
+        200,
+        ["200 OK"],
+        "\u0662\u0660\u0660 OK",
+        "200 O\nK",
+        "200 OK\r\n",
+        "200 OK\n",
+        "200 O\tK",
+        "200 O\x7fK",
+        "200 \u20ac",
+    ],
 )
 def test_a_status_that_is_none(status: object) -> None:
     with pytest.raises(ApplicationError):
         HeadReader().read(status, [])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"),
+    [("404 Gone Fishing", b"Gone Fishing"), ("404 NOT FOUND", b"NOT FOUND"), ("599 caf\xe9 ", b"caf\xe9")],
+)
+def test_a_phrase_of_its_own_is_a_field_of_a_name_that_none_has(status: str, phrase: bytes) -> None:
+    heads = HeadReader()
+    _, (first, second), _ = heads.read(status, [("X-A", "1")])
+    assert first[0] is REASON
+    assert (first[1], second) == (phrase, (b"x-a", b"1"))
+    assert heads.before[status][1][1] == (first, second)
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "404", "404 ", "404 Not Found ", "299"])
+def test_the_usual_phrase_or_none_is_no_field(status: str) -> None:
+    assert HeadReader().read(status, []) == (int(status[:3]), (), -1)

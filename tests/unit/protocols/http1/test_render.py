@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from palfrey.asgi.stream import Framing, InvalidHeader
+from palfrey.asgi.stream import REASON, Framing, InvalidHeader
 from palfrey.protocols.http1.render import (
     CACHED_LENGTH,
     CACHED_LINES,
@@ -159,3 +159,19 @@ def test_status_lines():
     assert status_line(299) == b"HTTP/1.1 299 \r\n"
     assert render_informational(103, [(b"link", b"</a>")]) == b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
     assert encode_line(b"a", b"") == b"a: \r\n"
+
+
+def test_a_reason_phrase_of_its_own_takes_the_place_of_the_usual_one():
+    renderer = HeadRenderer(DefaultFields(True, False, ()))
+    for phrase in (b"Gone Fishing", b"caf\xe9"):
+        lines, _, _ = render(renderer, ((REASON, phrase), (b"a", b"b")), status=404, framing=DECLARED)
+        assert lines == [b"HTTP/1.1 404 " + phrase, b"a: b", b"server: palfrey"]
+    assert render(renderer, ((b"a", b"b"),), status=404)[0][0] == b"HTTP/1.1 404 Not Found"
+    assert render(renderer, ((REASON, b"Gone"),), status=204)[0][0] == b"HTTP/1.1 204 Gone"
+
+
+def test_no_applications_field_is_a_reason_phrase():
+    renderer = bare()
+    render(renderer, ((REASON, b"OK"),))
+    with pytest.raises(InvalidHeader):
+        render(renderer, ((bytes(bytearray(REASON)), b"OK"),))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palfrey.asgi.stream import Framing, InvalidHeader
+from palfrey.asgi.stream import REASON, Framing, InvalidHeader
 from palfrey.protocols.http2.decoder import Decoder
 from palfrey.protocols.http2.memory import Memory
 from palfrey.protocols.http2.render import (
@@ -103,6 +103,15 @@ def test_what_http2_does_not_have_is_left_out():
         assert pair.head([*fields, HTML, (b"Transfer-Encoding", b"chunked")]) == [OK, HTML]
     assert pair.decode(pair.encoder.informational(103, fields)) == [(b":status", b"103")]
     assert pair.decode(pair.encoder.trailers(fields)) == []
+
+
+def test_a_reason_phrase_is_left_out():
+    pair = Pair(worker())
+    for _ in range(4):
+        assert pair.head([(REASON, b"Fine"), HTML]) == [OK, HTML]
+    assert len(pair.last) < 4
+    with pytest.raises(InvalidHeader):
+        pair.head([(bytes(bytearray(REASON)), b"Fine")])
 
 
 def test_a_204_says_no_length():
