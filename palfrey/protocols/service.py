@@ -128,6 +128,7 @@ class Service:
         "start",
         "state",
         "targets",
+        "tells_target",
         "tls",
         "trusted",
         "websockets",
@@ -148,6 +149,7 @@ class Service:
         self.exchange: type[Exchange] = getattr(app, "exchange", Exchange)
         """What runs the application: an exchange of its own kind where it is not ASGI's."""
         self.start = self.exchange.starter(loop)
+        self.tells_target = self.exchange.tells_target
         self.access, self.state, self.trusted = access, state, trusted
         self.root_path = settings.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()

@@ -1,6 +1,7 @@
 """WSGI applications (PEP 3333), served by the same exchanges as ASGI's.
 
     environ.py    a request's scope -> environ
+    errors.py     `wsgi.errors`
     input.py      `wsgi.input`: content in memory, spooled to disk, or read while it arrives
     response.py   `WsgiExchange`: what both ways of running have in common: start_response, heads, the client-gone check
     files.py      `wsgi.file_wrapper`

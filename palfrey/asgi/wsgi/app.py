@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palfrey.asgi.wsgi.environ import EnvironMaker
+from palfrey.asgi.wsgi.errors import ErrorLog
 from palfrey.asgi.wsgi.inline import InlineExchange
 from palfrey.asgi.wsgi.pool import Pool
 from palfrey.asgi.wsgi.response import HeadReader
@@ -25,7 +26,8 @@ class WsgiApp:
         """`threads`: 0 for none. `shared`: other processes may run this application at the same time."""
         self.call = app
         self.exchange: type[WsgiExchange] = ThreadedExchange if threads else InlineExchange
-        self.environs = EnvironMaker(multithread=threads > 1, multiprocess=shared)
+        self.errors = ErrorLog(self.exchange.callers)
+        self.environs = EnvironMaker(self.errors, multithread=threads > 1, multiprocess=shared)
         self.heads = HeadReader()
         self.pool = Pool(threads)
 
@@ -37,7 +39,10 @@ class WsgiApp:
         self.pool.open()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.pool.close()
+        try:
+            await self.pool.close()
+        finally:
+            self.errors.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     @property

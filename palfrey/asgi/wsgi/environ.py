@@ -8,8 +8,6 @@ which a proxy may have taken care of.
 
 from __future__ import annotations
 
-import logging
-import threading
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
@@ -19,9 +17,8 @@ from palfrey.asgi.wsgi.files import FileWrapper
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from palfrey.asgi.wsgi.errors import ErrorLog
     from palfrey.types import Header, HostPort, Scope
-
-log = logging.getLogger("palfrey.error")
 
 Environ = dict[str, Any]
 
@@ -36,7 +33,7 @@ CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 
 Facts = tuple[Any, ...]
 _FACTS = itemgetter(
-    *("raw_path", "query_string", "method", "root_path", "headers"),
+    *("raw_path", "palfrey.target", "method", "root_path", "headers"),
     *("server", "scheme", "http_version"),
 )
 """Of a scope, all that an environ depends on but for the client."""
@@ -55,11 +52,11 @@ _PORTS: Final = {"https": "443", "http": "80"}
 class EnvironMaker(dict["Header", tuple[str, Any]]):
     """Makes environs. As a dictionary: fields of requests -> key and value in an environ."""
 
-    def __init__(self, multithread: bool, multiprocess: bool) -> None:
+    def __init__(self, errors: ErrorLog, multithread: bool, multiprocess: bool) -> None:
         super().__init__()
         self._constant: Environ = {
             "wsgi.version": (1, 0),
-            "wsgi.errors": ErrorLog(),
+            "wsgi.errors": errors,
             "wsgi.multithread": multithread,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
@@ -84,24 +81,26 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
         environ["wsgi.input"] = content
         environ["waitress.client_disconnected"] = environ["palfrey.client_disconnected"] = client_gone
         if size:
-            # A content in chunked coding has a length by now, like any other: most frameworks read none without.
             environ["CONTENT_LENGTH"] = str(size)
-            environ.pop("HTTP_TRANSFER_ENCODING", None)
         return environ
 
     def _make(self, facts: Facts) -> Environ:
         """What follows from these facts, which no request before had."""
-        raw_path, query, method, root_path, headers, *listener = facts
+        raw_path, target, method, root_path, headers, *listener = facts
         environ = (self._bases.get((root_path, *listener)) or self._base(root_path, *listener)).copy()
         known = len(environ)
         environ["REQUEST_METHOD"] = method
-        environ["PATH_INFO"] = path_info(raw_path, root_path)
+        path, _, query = target.partition(b"?")
+        environ["PATH_INFO"] = path_info(path)
         environ["QUERY_STRING"] = query.decode("latin-1")
-        target = raw_path + b"?" + query if query else raw_path
         environ["REQUEST_URI"] = environ["RAW_URI"] = target.decode("latin-1")
         environ.update(map(self.__getitem__, headers))
         if len(environ) != known + len(headers):
             self._join(environ, headers)
+        if environ.pop("HTTP_TRANSFER_ENCODING", ""):
+            # A content in chunked coding is collected, out of its coding, and has a length like any other, be it none:
+            # most frameworks read nothing without one.
+            environ["CONTENT_LENGTH"] = "0"
         length = sum(len(name) + len(value) for name, value in headers)
         if len(target) + length <= REQUEST_LENGTH and not any(name in CREDENTIALS for name, _ in headers):
             if len(self._before) >= REQUESTS:
@@ -155,40 +154,10 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
             environ[key] = value
 
 
-def path_info(raw_path: bytes, root_path: str) -> str:
-    """The path below `root_path`, percent-decoded, as latin-1; empty for the asterisk form."""
-    if raw_path == b"*":
+def path_info(path: bytes) -> str:
+    """The path of a target of any form (RFC 9112 section 3.2), percent-decoded, as latin-1; empty for `*`."""
+    if path == b"*":
         return ""
-    path = unquote_to_bytes(raw_path)
-    root = root_path.encode()
-    if root and path.startswith(root):
-        path = path[len(root) :]
-    return path.decode("latin-1")
-
-
-class ErrorLog:
-    """`wsgi.errors`: whole lines go to the error log, those of a thread as it wrote them."""
-
-    def __init__(self) -> None:
-        self._begun = threading.local()
-
-    def write(self, text: str) -> int:
-        *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
-        self._begun.text = rest
-        if lines:
-            self._say("\n".join(lines))
-        return len(text)
-
-    def writelines(self, lines: list[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Ends a line that has been begun."""
-        text, self._begun.text = getattr(self._begun, "text", ""), ""
-        self._say(text)
-
-    @staticmethod
-    def _say(text: str) -> None:
-        if text.strip():
-            log.error("%s", text)
+    if not path.startswith(b"/"):
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return unquote_to_bytes(path).decode("latin-1")

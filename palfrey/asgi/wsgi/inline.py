@@ -54,8 +54,16 @@ class InlineExchange(WsgiExchange):
         rest = context.run(self._answer, app, io.BytesIO(content), len(content))
         if rest is None:
             running.discard(self)
+            if app.errors.begun:
+                app.errors.end(self)
             return None
         return asyncio.create_task(self.go_on(rest, running), context=context)
+
+    def _leave(self, running: set[Exchange]) -> None:
+        """Nothing more will be done for this request."""
+        running.discard(self)
+        if self.app.errors.begun:
+            self.app.errors.end(self)
 
     async def _run_later(self, app: WsgiApp, running: set[Exchange]) -> None:
         """Once the content is there."""
@@ -72,7 +80,7 @@ class InlineExchange(WsgiExchange):
         try:
             rest = self._answer(app, spool.file(), spool.size)
             if rest is None:
-                running.discard(self)
+                self._leave(running)
             else:
                 await self.go_on(rest, running)
         finally:
@@ -115,7 +123,7 @@ class InlineExchange(WsgiExchange):
             if isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            running.discard(self)
+            self._leave(running)
 
     def write(self, data: bytes) -> None:
         """Collects: nothing can be sent while the application has the loop, and it may write any amount."""
@@ -191,3 +199,5 @@ class InlineExchange(WsgiExchange):
     def _check_there(self) -> None:
         if self.peer is GONE:
             raise ClientDisconnected("the client is gone")
+
+    callers = frozenset((_answer.__code__, _stream_out.__code__))

@@ -60,6 +60,7 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop
         self._context: Context
         self._ended: asyncio.Future[None] | None = None
+        self._reserved = 0
 
     def open(self) -> None:
         """Belongs to the running loop from now on. Its threads have the context variables of this moment (contextvars),
@@ -93,6 +94,18 @@ class Pool:
     def withdraw(self, job: Job) -> bool:
         """Takes a job back that still waits; whether it did."""
         return self._waiting.pop(job, self) is not self
+
+    def reserve(self) -> bool:
+        """Whether a request may be submitted whose content is still to come, so that its thread waits for its client:
+        at most half of the threads do, so that others remain for others. If so, `release` is to follow."""
+        if self._reserved >= self.size // 2:
+            return False
+        self._reserved += 1
+        return True
+
+    def release(self) -> None:
+        """Its content is whole, or nobody reads it any more."""
+        self._reserved -= 1
 
     def hand(self, job: Job) -> None:
         """Puts it into the threads' queue, whatever waits."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from palfrey.asgi.stream import Stream
+    from palfrey.asgi.wsgi.app import WsgiApp
     from palfrey.asgi.wsgi.pool import Pool
     from palfrey.types import ASGIApp, Scope
 
@@ -46,6 +47,28 @@ PART = 4096
 """What a part counts for beside its bytes: a thread that makes small ones must wait as well, or the loop had no end."""
 
 _REFUSAL = (503, ((b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")), -1)
+
+
+class Closing:
+    """The end of a result, in a thread, as it may be anything that the application does."""
+
+    def __init__(self, app: WsgiApp, result: Any, request: str) -> None:
+        self._app = app
+        self._result = result
+        self._request = request
+
+    def describe(self) -> str:
+        return self._request
+
+    def work(self) -> None:
+        app = self._app
+        try:
+            close(self._result)
+        except BaseException as error:
+            log.error("Exception in WSGI application, closing its answer to %s", self._request, exc_info=error)
+        if app.errors.begun:
+            app.errors.end(self)
+        app.pool.call_back(app.pool.done)
 
 
 class ThreadedExchange(WsgiExchange):
@@ -127,12 +150,15 @@ class ThreadedExchange(WsgiExchange):
             self._end()
 
     async def _run_later(self) -> None:
-        """Once the content is there, or enough of it to begin: small uploads that are slow hold no thread."""
-        spool = Spool()
+        """Once the content is there, or enough of it to begin: uploads that are slow hold few threads."""
+        pool, spool = self.app.pool, Spool()
         # One without a length is waited for: most frameworks take no content for one that has no CONTENT_LENGTH.
-        enough = SPOOL if any(name == b"content-length" for name, _ in self.request_headers) else None
+        declared = any(name == b"content-length" for name, _ in self.request_headers)
         try:
-            complete = await collect(self.receive, spool, enough)
+            complete = await collect(self.receive, spool, SPOOL if declared else None)
+            early = not complete and pool.reserve()
+            if not complete and not early:
+                await collect(self.receive, spool)
         except BaseException as error:
             spool.close()
             self._failed(error)
@@ -140,13 +166,19 @@ class ThreadedExchange(WsgiExchange):
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        collected = spool.file()
-        if complete:
+        if early:
+            try:
+                await self._begin_early(spool)
+            finally:
+                pool.release()
+        else:
             self._size = spool.size
-            self._input = collected
+            self._input = spool.file()
             self._submit()
-            return
-        with collected:
+
+    async def _begin_early(self, spool: Spool) -> None:
+        """Hands the request over with what there is of its content, and returns when the rest is there or in vain."""
+        with spool.file() as collected:
             arriving = self._arriving = Arriving(collected.read(), self.app.pool.call_back)
         self._input = io.BufferedReader(arriving, 1 << 16)
         self._submit()
@@ -195,6 +227,8 @@ class ThreadedExchange(WsgiExchange):
                 close(result)
             except BaseException as error:
                 self._error = self._error or from_the_app(error)
+        if app.errors.begun:
+            app.errors.end(self)
         self.thread = 0
         pool.call_back(self._finished)
 
@@ -317,7 +351,7 @@ class ThreadedExchange(WsgiExchange):
             self._failed(error)
         finally:
             result, self._result, self._file, self._sending = self._result, None, None, None
-            self.app.pool.hand(Closing(self.app.pool, result, self.describe()))
+            self.app.pool.hand(Closing(self.app, result, self.describe()))
             self._end()
 
     def _end(self) -> None:
@@ -325,21 +359,8 @@ class ThreadedExchange(WsgiExchange):
         self._running.discard(self)
         if self._arriving is not None:
             self._arriving.cut()
+            self._wake()  # who receives the rest
         if self._input is not None:
             self._input.close()
 
-
-class Closing:
-    """The end of a result, in a thread, as it may be anything that the application does."""
-
-    def __init__(self, pool: Pool, result: Any, request: str) -> None:
-        self._pool = pool
-        self._result = result
-        self._request = request
-
-    def work(self) -> None:
-        try:
-            close(self._result)
-        except BaseException as error:
-            log.error("Exception in WSGI application, closing its answer to %s", self._request, exc_info=error)
-        self._pool.call_back(self._pool.done)
+    callers = frozenset((_work.__code__, Closing.work.__code__))

@@ -57,6 +57,8 @@ def read_request(head: bytes, facts: Remembering, service: Service) -> tuple[dic
         "state": service.state.copy(),
         "extensions": facts.extensions.copy(),
     }
+    if service.tells_target:
+        scope["palfrey.target"] = head[len(method) + 1 : end]
     if section.forwarded and facts.trusted is not None:
         facts.trusted.apply(scope, section.forwarded)
     return scope, section.frame

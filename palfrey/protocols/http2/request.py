@@ -44,8 +44,8 @@ SCHEMES = {b"http": "http", b"https": "https"}
 _PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*+")
 """As in HTTP/1.1's request line: visible ASCII without "#"."""
 
-Line = tuple[str, str, bytes, bytes, str, bytes]
-"""What a request line would say: method, path decoded, path and query as they came, scheme, protocol."""
+Line = tuple[str, bytes, str, bytes, bytes, str, bytes]
+"""What a request line would say: method, target, path decoded, path and query as they came, scheme, protocol."""
 Terms = tuple["list[Header]", int, bool, "list[Header]", int, bool]
 """What fields say: they themselves, host included, content-length or -1, whether 100 (Continue) is waited for, those of
 proxies, urgency, and whether the response is of use in parts."""
@@ -68,11 +68,12 @@ class Head:
         "query",
         "raw_path",
         "scheme",
+        "target",
         "urgency",
     )
 
     def __init__(self, line: Line, terms: Terms) -> None:
-        self.method, self.path, self.raw_path, self.query, self.scheme, self.protocol = line
+        self.method, self.target, self.path, self.raw_path, self.query, self.scheme, self.protocol = line
         self.headers, self.length, self.expects_continue, self.forwarded, self.urgency, self.incremental = terms
         if self.protocol:
             self.length = -1  # what follows is no content (RFC 9110 section 9.3.6)
@@ -108,6 +109,8 @@ class Head:
             "raw_path": raw_path,
             "query_string": self.query,
         }
+        if service.tells_target:
+            scope["palfrey.target"] = self.target
         if self._again:
             self._scope = scope.copy()
         self._again = True
@@ -313,7 +316,7 @@ def _read_lead(fields: list[Header], service: Service) -> Lead:
             raise field_too_large()
         check_host(authority)  # userinfo, which section 8.3.1 forbids, fits no host
     parts = _split_path(path, method)
-    return Lead((method, *parts, scheme, protocol), authority, section_size(fields))
+    return Lead((method, path, *parts, scheme, protocol), authority, section_size(fields))
 
 
 def _split_path(path: bytes, method: str) -> tuple[str, bytes, bytes]:

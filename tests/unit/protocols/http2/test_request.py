@@ -71,6 +71,7 @@ def test_a_head():
     assert facts_of(head) == {
         "method": "GET",
         "scheme": "https",
+        "target": b"/x?y",
         "path": "/x",
         "raw_path": b"/x",
         "query": b"y",
