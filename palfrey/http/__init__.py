@@ -7,7 +7,7 @@ out; sockets, loops and threads are the user's. docs/toolkit.md tells how it is 
     ResponseHeads   a status and fields -> the bytes of a head, and how its content is to be sent
     pieces          split_uri, parse_request_line, split_header_lines, unquote_to_wsgi
 
-The names are imported on first use: whoever only parses loads nothing that knows asyncio.
+The names are imported on first use, and none of them brings asyncio.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def __getattr__(name: str) -> Any:
 
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(home), name)
+            value = globals()[name] = getattr(import_module(home), name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

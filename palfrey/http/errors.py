@@ -9,6 +9,9 @@ from palfrey.errors import ProtocolError
 class RequestError(ProtocolError):
     """A request that cannot be served."""
 
+    def __reduce__(self) -> tuple[type[RequestError], tuple[int, str]]:
+        return type(self), (self.status, str(self))
+
 
 class ParseError(RequestError):
     """Malformed (400), too long (413 content, 414 request line, 431 head), or readable in two ways (400)."""

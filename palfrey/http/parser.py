@@ -16,6 +16,8 @@ by protocols/http1/heads.py and chunks by protocols/http1/chunked.py; the tests 
 
 from __future__ import annotations
 
+from collections import deque
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,9 @@ from palfrey.protocols.http1.target import with_host
 if TYPE_CHECKING:
     from palfrey.protocols.http1.head import Framing
     from palfrey.types import Header
+
+
+HEADER_MAPS = ("keep", "drop", "refuse")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +56,30 @@ class Limits:
     header_map: str = "keep"
     """Fields whose name has an underscore, which CGI and WSGI cannot tell from a hyphen: keep, drop or refuse (400)."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no limit."""
+        for name in ("request_line", "fields", "field_size", "head", "body"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < (name == "head"):
+                raise ValueError(
+                    f"{name} is {value!r}: it has to be a number of 0 or more, and of 1 or more for the head"
+                )
+        if self.header_map not in HEADER_MAPS:
+            raise ValueError(f"header_map is {self.header_map!r}: it has to be one of {', '.join(HEADER_MAPS)}")
+
 
 class Memory(HeadReader):
     """What connections with the same limits may share: the lines of heads that were found good. For one thread.
 
-    Clients say the same again and again, so that a head is mostly looked up rather than read. It is bounded, below two
-    megabytes, and holds no credentials.
+    Clients say the same again and again, so that a head is mostly looked up rather than read. It is bounded, below four
+    megabytes whatever clients send, and holds no Authorization and no Cookie.
     """
 
     __slots__ = ("limits",)
 
     def __init__(self, limits: Limits | None = None, parser: str = "auto") -> None:
         """`parser` has to agree with our own reading of each line: httptools, h11 or auto. Raises BootError for one
-        that is not installed."""
+        that is not installed, ValueError for one that is not known."""
         self.limits = limits = limits or Limits()
         fields = FieldReader(make_parser(parser), limits.header_map)
         super().__init__(fields, limits.head, limits.request_line, limits.fields, limits.field_size, limits.body)
@@ -72,7 +88,7 @@ class Memory(HeadReader):
 class Body:
     """A request's content as it comes. Nothing is awaited: what has not come yet is not there."""
 
-    __slots__ = ("_pieces", "complete", "received", "waiting")
+    __slots__ = ("_at", "_pieces", "complete", "received", "waiting")
 
     def __init__(self, complete: bool) -> None:
         self.complete = complete
@@ -81,15 +97,27 @@ class Body:
         """Bytes in all, so far."""
         self.waiting = 0
         """Bytes that were not read yet."""
-        self._pieces: list[bytes] = []
+        self._pieces: deque[bytes] = deque()
+        self._at = 0
+        """Bytes of the first piece that were read."""
 
     def read(self, size: int = -1) -> bytes:
         """What has come, at most `size` bytes of it. b"" where nothing waits; `complete` tells whether that is all."""
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        rest = b"" if size < 0 else data[size:]
-        self._pieces = [rest] if rest else []
-        self.waiting = len(rest)
-        return data[:size] if rest else data
+        pieces = self._pieces
+        wanted = self.waiting if size < 0 else min(size, self.waiting)
+        self.waiting -= wanted
+        found = []
+        while wanted:
+            piece = pieces[0]
+            if self._at or wanted < len(piece):
+                piece = piece[self._at : self._at + wanted]
+            wanted -= len(piece)
+            self._at += len(piece)
+            if self._at == len(pieces[0]):
+                pieces.popleft()
+                self._at = 0
+            found.append(piece)
+        return found[0] if len(found) == 1 else b"".join(found)
 
     def _give(self, data: bytes, last: bool) -> None:
         if data:
@@ -97,6 +125,9 @@ class Body:
             self.received += len(data)
             self.waiting += len(data)
         self.complete = last
+
+    def __repr__(self) -> str:
+        return f"<Body {self.received} bytes, {self.waiting} to be read{', complete' if self.complete else ''}>"
 
 
 HOP_BY_HOP = frozenset(
@@ -200,7 +231,7 @@ class RequestParser(Reader):
         self.request: Request | None = None
         """There once its head is; None before."""
         self.error: RequestError | None = None
-        """What `feed` or `feed_eof` raised."""
+        """What is wrong, once `feed` or `feed_eof` has raised it."""
 
     @property
     def completed(self) -> bool:
@@ -213,7 +244,7 @@ class RequestParser(Reader):
         Raises ParseError or Unsupported.
         """
         if self.error is not None:
-            raise self.error
+            raise copy(self.error)
         rest = self._pending + data
         self._pending = b""
         try:
@@ -231,16 +262,21 @@ class RequestParser(Reader):
     def feed_eof(self) -> None:
         """The client has ended its side. Raises ClientGone where that cuts a request short."""
         if self.error is not None:
-            raise self.error
+            raise copy(self.error)
         if self.request is not None and not self.completed:
             raise self._failed(ClientGone(400, "the client left in the middle of its content"))
         if self._pending.strip(b"\r"):
             raise self._failed(ClientGone(400, "the client left in the middle of a head"))
 
     def next(self) -> None:
-        """On to the connection's next request. Raises RuntimeError while this one is not completed."""
-        if not self.completed:
+        """On to the connection's next request. Raises RuntimeError while this one is not completed, and behind one that
+        is its connection's last."""
+        if self.error is not None:
+            raise RuntimeError(f"no request can follow: {self.error}")
+        if self.request is None or not self.completed:
             raise RuntimeError("the request is not completed: feed the rest of it first")
+        if not self.request.keep_alive:
+            raise RuntimeError("the connection is to be closed behind this request (RFC 9112 section 9.3)")
         self.phase = HEAD
         self.request = None
 
@@ -267,6 +303,7 @@ class RequestParser(Reader):
         self.request.body._give(content, last)
 
     def _failed(self, error: RequestError) -> RequestError:
-        self.error = error
+        """What is kept is never raised itself: its traceback would grow, and keep all that was fed in memory."""
+        self.error = copy(error)
         self.phase = CLOSED
         return error

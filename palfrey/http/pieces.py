@@ -59,7 +59,7 @@ def parse_request_line(line: bytes) -> RequestLine:
     return RequestLine(method, match[2], "1.1" if match[3] == b"1" else "1.0")
 
 
-def split_header_lines(lines: bytes, parser: str = "auto") -> list[Header]:
+def split_header_lines(lines: bytes) -> list[Header]:
     """The field lines of a head, each with its CRLF or the last without -> fields, their names in lower case.
 
     Obsolete folding is refused, like every line that could be read in two ways. What the fields say together (a length
@@ -67,7 +67,7 @@ def split_header_lines(lines: bytes, parser: str = "auto") -> list[Header]:
     """
     text = lines.removesuffix(b"\r\n")
     try:
-        return FieldReader(make_parser(parser)).read(text.split(b"\r\n") if text else [])
+        return FieldReader(make_parser("auto")).read(text.split(b"\r\n") if text else [])
     except ProtocolError as error:
         raise typed(error) from None
 

@@ -1,8 +1,8 @@
 """Heads of responses as bytes, rendered by the server's own code (protocols/http1/render.py).
 
 What is the protocol's business is decided here, once: whether the content has a length, comes in chunks or ends with
-the connection, and whether the connection may go on afterwards. Connection, Keep-Alive and Transfer-Encoding among an
-application's fields are taken for advice.
+the connection, and whether the connection may go on afterwards. Among an application's fields `Connection: close` and
+`Connection: upgrade` are taken for advice; all else in Connection, Keep-Alive and Transfer-Encoding is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from palfrey.asgi.messages import content_length
 from palfrey.asgi.stream import Framing, InvalidHeader
 from palfrey.protocols.http1.render import HeadRenderer, chunk, render_informational
-from palfrey.protocols.response import DefaultFields
+from palfrey.protocols.response import DefaultFields, check_field, check_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from palfrey.types import Header
 
 __all__ = ["CONTINUE", "InvalidHeader", "ResponseHead", "ResponseHeads", "chunk"]
+
+NOT_BY_DEFAULT = frozenset((b"connection", b"content-length", b"keep-alive", b"transfer-encoding"))
+"""Fields that each response has, or has not, for reasons of its own."""
 
 CONTINUE = render_informational(100, ())
 """What a client that `expects_continue` waits for."""
@@ -33,7 +36,7 @@ class ResponseHead(NamedTuple):
     data: bytes
     """With its empty line."""
     content: bool
-    """Whether content may follow: not behind HEAD, 204 and 304 (RFC 9110 section 6.4.1)."""
+    """Whether content may follow: not behind HEAD, 204, 205 and 304 (RFC 9110 sections 6.4.1 and 15.3.6)."""
     chunked: bool
     """The content is to be sent by `chunk`."""
     keep_alive: bool
@@ -45,9 +48,15 @@ class ResponseHeads:
 
     __slots__ = ("_defaults", "_renderer", "_second")
 
-    def __init__(self, headers: Iterable[tuple[str, str]] = (), *, date: bool = True) -> None:
+    def __init__(self, headers: Iterable[Header] = (), *, date: bool = True) -> None:
         """`headers`, and the date, are added to responses that do not have them. Raises InvalidHeader."""
-        self._defaults = DefaultFields(False, date, headers)
+        own = []
+        for name, value in headers:
+            check_field(name, value)
+            if name.lower() in NOT_BY_DEFAULT:
+                raise InvalidHeader(f"{name!r} cannot be the same in all responses: give it to render")
+            own.append((name.decode("latin-1"), value.decode("latin-1")))
+        self._defaults = DefaultFields(False, date, own)
         self._renderer = HeadRenderer(self._defaults)
         self._second = int(time.time())
 
@@ -61,10 +70,11 @@ class ResponseHeads:
         keep_alive: bool = True,
     ) -> ResponseHead:
         """The head of a final response. Raises InvalidHeader for a field that cannot be sent, ValueError for a status
-        that is none of a final response, or a `length` that the headers contradict.
+        that is none of a final response, and for a `length` that the headers or the status contradict.
 
         `request` is what it answers; without one (a head that could not be read) it is the connection's last. `length`
-        is the content's, where it is known and not among the headers. `keep_alive`: whether the server would go on.
+        is the content's, where it is known and not among the headers; HEAD is told what GET's would be. `keep_alive`:
+        whether the server would go on.
         """
         self._keep_date()
         fields = list(headers)
@@ -72,17 +82,27 @@ class ResponseHeads:
             raise ValueError(f"{status} is no final response's status")
         declared = -1
         for name, value in fields:
+            check_value(name, value)
             if name.lower() == b"content-length":
                 declared = content_length(value, declared)
+        if length is not None and length < 0:
+            raise ValueError(f"{length} is no length")
         if declared >= 0 and length not in (None, declared):
             raise ValueError(f"Content-Length is {declared}, and the length {length}")
-        bodiless = status in (204, 304) or (request is not None and request.method == "HEAD")
-        if bodiless:
-            framing = Framing.NONE
-        elif declared >= 0:
+        bodiless = request is not None and request.method == "HEAD"
+        if status == 205:
+            # RFC 9110 section 15.3.6: without content, and its client has to be told so, as with a 200.
+            if declared > 0 or length:
+                raise ValueError("a 205 has no content")
+            length, bodiless = 0, True
+        elif status in (204, 304):
+            length, bodiless = None, True
+        if declared >= 0:
             framing = Framing.DECLARED
+        elif length is not None:
+            framing = Framing.WHOLE
         else:
-            framing = Framing.OPEN if length is None else Framing.WHOLE
+            framing = Framing.NONE if bodiless else Framing.OPEN
         keep_alive = keep_alive and request is not None and request.keep_alive
         old = request is not None and request.version == "1.0"
         data, chunked, stays = self._renderer.render(status, fields, framing, length or 0, keep_alive, old)

@@ -72,7 +72,10 @@ def _h11() -> Parser:
 
 
 def make_parser(name: str) -> Parser:
-    """The setting `http` -> a parser; auto, and h2, are httptools where it is installed. Raises BootError."""
+    """The setting `http` -> a parser; auto, and h2, are httptools where it is installed. Raises BootError, and
+    ValueError for another name."""
+    if name not in ("auto", "h11", "h2", "httptools"):
+        raise ValueError(f"no parser is called {name!r}: auto, httptools and h11 are")
     try:
         return _h11() if name == "h11" else _httptools()
     except ImportError as error:

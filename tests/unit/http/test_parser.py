@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,7 +102,7 @@ def test_refused(case: Refused, parser: str) -> None:
         assert caught.value.status == case.status, pieces
         assert isinstance(caught.value, Unsupported if case.status in (501, 505) else ParseError)
         assert not one.completed
-        assert one.error is caught.value
+        assert (type(one.error), str(one.error)) == (type(caught.value), str(caught.value))
         assert (one.request is None) or case.begins or case.status == 413
         with pytest.raises(RequestError):
             one.feed(GET)
@@ -133,6 +135,39 @@ def test_content_comes_as_it_comes() -> None:
     assert body.read(2) + body.read() + body.read() == b"ello"
 
 
+@pytest.mark.parametrize("sizes", [[-1], [0, -7], [1], [2, 0, 3], [7], [1, -1], [100]])
+def test_content_is_read_as_it_is_asked_for(sizes: list[int]) -> None:
+    content = bytes(range(100))
+    parser = RequestParser()
+    parser.feed(POST.replace(b"5", b"100"))
+    assert parser.request is not None
+    body, read, asked = parser.request.body, b"", itertools.cycle(sizes)
+    for piece in (content[:10], content[10:11], content[11:60], content[60:]):
+        parser.feed(piece)
+        for size in itertools.islice(asked, 4):
+            before, part = body.waiting, body.read(size)
+            assert len(part) == (before if size < 0 else min(size, before)) == before - body.waiting
+            read += part
+        assert body.received - body.waiting == len(read)
+    assert read + body.read() == content
+    assert body.read() == body.read(5) == b""
+
+
+def test_content_is_not_copied_whole_for_each_part_of_it() -> None:
+    parser = RequestParser()
+    parser.feed(POST.replace(b"5", b"10000000") + bytes(10_000_000))
+    assert parser.request is not None
+    body = parser.request.body
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            assert body.read(10) == bytes(10)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert repr(body) == "<Body 10000000 bytes, 9999900 to be read, complete>"
+
+
 def test_chunks_have_no_length() -> None:
     parser = RequestParser()
     parser.feed(CHUNKED + b"5\r\nhello\r\n0\r\n")
@@ -152,6 +187,37 @@ def test_limit_of_content(start: bytes) -> None:
     assert caught.value.status == 413
     parser = RequestParser(Limits(body=9))
     parser.feed(start)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"head": 0}, {"head": -1}, {"request_line": -1}, {"fields": -1}, {"field_size": 1.5}, {"body": "9"}]
+)
+def test_what_is_no_limit(odd: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(odd))):
+        Limits(**odd)
+
+
+def test_a_header_map_is_one_of_three() -> None:
+    with pytest.raises(ValueError, match="keep, drop, refuse"):
+        Limits(header_map="dorp")
+
+
+def test_no_limits_but_the_heads() -> None:
+    limits = Limits(request_line=0, fields=0, field_size=0, body=0, head=70000)
+    fields = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(2000))
+    head = b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: a\r\nX: " + b"b" * 20000 + b"\r\n" + fields + b"\r\n"
+    parser = RequestParser(limits)
+    parser.feed(head)
+    assert parser.completed
+    parser.next()
+    with pytest.raises(ParseError) as caught:
+        parser.feed(b"GET / HTTP/1.1\r\nX: " + b"b" * 70000)
+    assert caught.value.status == 431
+
+
+def test_a_parser_that_is_not_known() -> None:
+    with pytest.raises(ValueError, match="httptools and h11"):
+        Memory(parser="http-tools")
 
 
 @pytest.mark.parametrize("cut", [GET[:-1], GET[:3], POST, POST + b"hell", CHUNKED + b"0\r\n"])
@@ -177,11 +243,47 @@ def test_a_client_that_ended_in_time(whole: bytes) -> None:
         parser.feed_eof()
 
 
-def test_no_next_before_the_end() -> None:
+@pytest.mark.parametrize(
+    ("fed", "why"),
+    [
+        (b"", "not completed"),
+        (GET[:9], "not completed"),
+        (POST, "not completed"),
+        (GET[:-2] + b"Connection: close\r\n\r\n", "to be closed"),
+        (GET.replace(b"1.1", b"1.0"), "to be closed"),
+    ],
+)
+def test_when_no_request_may_follow(fed: bytes, why: str) -> None:
     parser = RequestParser()
-    parser.feed(POST)
-    with pytest.raises(RuntimeError, match="not completed"):
+    parser.feed(fed)
+    with pytest.raises(RuntimeError, match=why):
         parser.next()
+
+
+def test_no_request_follows_an_error() -> None:
+    parser = RequestParser()
+    with pytest.raises(ParseError):
+        parser.feed(b"\x00")
+    with pytest.raises(RuntimeError, match="no request can follow: no method begins so"):
+        parser.next()
+
+
+def test_an_error_keeps_nothing_alive_and_does_not_grow() -> None:
+    parser = RequestParser()
+    depths = []
+    for _ in range(3):
+        with pytest.raises(ParseError) as caught:
+            parser.feed(b"\x00")
+        depths.append(len(caught.traceback))
+    assert depths[1] == depths[2]
+    assert parser.error is not None
+    assert parser.error.__traceback__ is None
+
+
+@pytest.mark.parametrize("kind", [ParseError, Unsupported, ClientGone])
+def test_errors_pass_between_processes(kind: type[RequestError]) -> None:
+    error = pickle.loads(pickle.dumps(kind(418, "short and stout")))
+    assert (type(error), error.status, str(error)) == (kind, 418, "short and stout")
 
 
 def test_what_the_head_says() -> None:
@@ -227,8 +329,28 @@ def test_any_split_of_any_requests(requests: list[bytes], data: st.DataObject) -
     assert rest == b""
 
 
-def test_reading_loads_no_loop() -> None:
-    check = "import sys, palfrey.http; palfrey.http.RequestParser().feed(b'GET'); assert 'asyncio' not in sys.modules"
+def test_a_memory_is_bounded() -> None:
+    def flood(number: int) -> bytes:
+        if number % 3 == 0:
+            return b"GET /%b%08d HTTP/1.1\r\nHost: a\r\n\r\n" % (b"%F0%9F%98%80" * 9, number)
+        if number % 3 == 1:
+            fields = b"".join(b"%x-%x:%x\r\n" % (number, each, each) for each in range(90))
+            return b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % fields
+        fields = b"".join(b"%x-%b%d: %b\r\n" % (number, b"n" * 50, each, b"v" * 190) for each in range(4))
+        return b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % fields
+
+    memory = Memory()
+    tracemalloc.start()
+    try:
+        for number in range(1500):
+            RequestParser(memory=memory).feed(flood(number))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_loop_is_loaded() -> None:
+    check = "import sys; from palfrey.http import *; ResponseHeads().render(200); assert 'asyncio' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
@@ -240,6 +362,12 @@ def test_names() -> None:
     assert dir(palfrey.http) == sorted(palfrey.http.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         palfrey.http.nothing  # noqa: B018
+
+
+def test_a_name_is_looked_for_once() -> None:
+    import palfrey.http
+
+    assert palfrey.http.chunk is vars(palfrey.http)["chunk"]
 
 
 def head(*lines: bytes) -> Any:
