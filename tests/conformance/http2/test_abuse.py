@@ -19,7 +19,7 @@ from palfrey.protocols.http2.codes import ErrorCode
 from palfrey.protocols.http2.connection import Http2Connection
 from palfrey.protocols.http2.outbound import UNREAD_LIMIT
 from palfrey.types import ASGIApp
-from tests.support.http2 import PATIENCE, Client
+from tests.support.http2 import PATIENCE, Client, SocketLink
 from tests.support.http2driven import MemoryLink, connected
 from tests.support.http2frames import (
     ACK,
@@ -239,6 +239,43 @@ async def test_rapid_reset_of_websockets():
     await site.link.idle()
     assert site.link.service.open_websockets == 0
     await site.served()
+
+
+@pytest.mark.parametrize("posts", [False, True])
+def test_rapid_reset_of_wsgi_applications(posts: bool):
+    """They have the threads that there are, and no place: what waits for one leaves with its client."""
+    begun, free = threading.Semaphore(0), threading.Event()
+    calls = []
+
+    def app(environ, start_response):
+        calls.append(environ["PATH_INFO"])
+        begun.release()
+        assert free.wait(PATIENCE)
+        start_response("200 OK", [])
+        return [environ["PATH_INFO"].encode()]
+
+    async def play(server: InThread) -> None:
+        address = server.address
+        assert not isinstance(address, str)
+        client = Client(await SocketLink.connect(address))
+        await client.begin()
+        for _ in range(100):
+            stream = await client.request("POST" if posts else "GET", "/", body=b"content" if posts else b"")
+            if len(calls) < 2:
+                assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
+            await client.send(reset(stream))
+        last = await client.request("GET", "/last")
+        await client.roundtrip()
+        free.set()
+        assert (await client.response(last)).body == b"/last"
+        client.link.close()
+
+    options = {"http2_max_concurrent_streams": 3, "http2_max_control_frames": 0}
+    with serving(app, http="h2", interface="wsgi", threads=2, **options) as server, logged() as records:
+        asyncio.run(play(server))
+        server.until(lambda: not server.serving.service.running)
+    assert calls == ["/", "/", "/last"]
+    assert records.errors == []
 
 
 # Made you reset (CVE-2025-8671): http2_max_resets -------------------------------------------------------------------
@@ -989,7 +1026,7 @@ async def test_a_browser_that_cancels_200_images():
 
 @looped
 async def test_a_browser_that_leaves_a_page_whose_applications_do_not_notice():
-    """It has all its streams for the next page; who leaves that one, too, has to wait until some of them are through."""
+    """It has all its streams for the next page; who leaves that one, too, waits until some of them are through."""
     stubborn = Stubborn()
     site = await Site.of(stubborn.app)
     client = site.client
