@@ -19,7 +19,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from palfrey.asgi.handler.call import Call, Handler, Step, Threads
+from palfrey.asgi.handler.call import Call, Handler, Threads
 from palfrey.asgi.handler.messages import REFUSAL, Answer, Request
 
 if TYPE_CHECKING:
@@ -51,18 +51,21 @@ class HandlerApp:
         data = await _content(receive)
         if data is None:
             return
-        request = Request(scope, data)
-        name = repr(request)
-        call = Call(self._handler, self._args, request)
-        del data, request  # which need not live as long as a stream
+        call = Call(self._handler, self._args, Request(scope, data))
+        del data  # which need not live as long as a stream
         begin = self._threads.step(call.begin)
+
+        def call_off(_: object) -> None:
+            call.call_off()  # if it has begun, it goes on: a client that sends no more may still read
+            self._threads.withdraw(begin)
+
         left = asyncio.ensure_future(receive())  # there is nothing else to come but http.disconnect
-        left.add_done_callback(lambda _: self._call_off(call, begin))
+        left.add_done_callback(call_off)
         try:
             if self._threads.submit(begin):
                 answer: Answer | None = await begin.result()
             else:
-                log.warning("Answered 503, since too many requests wait for a thread: %s", name)
+                log.warning("Answered 503, since too many requests wait for a thread: %s", call)
                 answer = REFUSAL
             if answer is not None:
                 await send({"type": "http.response.start", "status": answer.status, "headers": answer.fields})
@@ -72,14 +75,9 @@ class HandlerApp:
                     await send({"type": "http.response.body", "body": answer.body or b""})
         finally:
             left.cancel()
-            self._call_off(call, begin)
-            if not call.settled:
-                self._threads.close(call, name)
-
-    def _call_off(self, call: Call, begin: Step) -> None:
-        """If it has not begun, it will not. If it has, it goes on: a client that sends no more may still read."""
-        call.called_off = True
-        self._threads.withdraw(begin)
+            self._threads.withdraw(begin)
+            if call.abandon():
+                self._threads.close(call)
 
     async def _stream(self, call: Call, left: asyncio.Future[Message], send: Send) -> None:
         while (piece := await self._threads.go_on(call)) is not None:

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from palfrey.asgi.handler.messages import Answer, Request, Response, answer, encoded
 from palfrey.asgi.messages import ApplicationError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from palfrey.types import Receive, Send
 
 log = logging.getLogger("palfrey.error")
+
+T = TypeVar("T")
 
 Handler = Callable[..., object]
 """handler(request, response, *args); what it returns is not looked at."""
@@ -35,45 +37,75 @@ _END = object()
 class Call:
     """One call of the handler, and what its response needs until it is over.
 
-    `begin`, `go_on` and `close` are for threads, and wait for each other: a step goes on when its request is cancelled,
-    and a generator that runs cannot be closed.
+    `begin`, `go_on` and `close` are for threads, one at a time; `call_off` and `abandon` for the loop. A step goes on
+    though its request is cancelled, and then closes what there is: a generator that runs cannot be closed.
     """
 
-    __slots__ = ("_args", "_context", "_handler", "_lock", "_pieces", "_request", "_response", "called_off", "settled")
+    __slots__ = (
+        *("_abandoned", "_args", "_called_off", "_context", "_handler", "_lock", "_name", "_pieces", "_request"),
+        *("_response", "_settled"),
+    )
 
     def __init__(self, handler: Handler, args: tuple[Any, ...], request: Request) -> None:
         self._handler, self._args = handler, args
         self._request: Request | None = request
+        self._name = repr(request)
         self._response = Response(request.protocol)
         self._pieces: Iterator[Any] | None = None
         self._context = copy_context()
         self._lock = threading.Lock()
-        self.called_off = False
-        """Whether it shall not begin any more. Set by the loop."""
-        self.settled = True
-        """Whether there is nothing to be closed, or not yet. A thread sets it to false and then looks at `called_off`;
-        so when the loop sets that and then finds this true, it may forget the call."""
+        """Held by a step."""
+        self._called_off = self._abandoned = False
+        self._settled = True
+        """Whether there is nothing to be closed, or not yet."""
+
+    def __str__(self) -> str:
+        """The request, for the log."""
+        return self._name
+
+    def call_off(self) -> None:
+        """If it has not begun, it will not."""
+        self._called_off = True
+
+    def abandon(self) -> bool:
+        """No further step will be asked for. Whether `close` is to be called."""
+        # The loop sets these and then looks whether a step has begun, or runs. A step sets that it has begun, and is
+        # over, and then looks at these. So whichever comes second sees the other.
+        self._called_off = self._abandoned = True
+        if self._settled or not self._lock.acquire(blocking=False):
+            return False
+        self._lock.release()
+        return True
 
     def begin(self) -> Answer | None:
         """Calls the handler. None if it was called off before."""
-        with self._lock:
-            self.settled = False
-            if self.called_off:
-                self.settled = True
-                return None
-            return self._context.run(self._begin)
+        return self._step(self._begin)
 
     def go_on(self) -> bytes | None:
         """The next piece, which may be empty. None: that was all, and it is closed."""
-        with self._lock:
-            return self._context.run(self._go_on)
+        return self._step(self._go_on)
 
     def close(self) -> None:
-        """Once; further calls do nothing."""
+        """Once; further calls do nothing. What goes wrong is logged."""
         with self._lock:
-            self._context.run(self._settle)
+            try:
+                self._context.run(self._settle)
+            except BaseException as error:
+                log.error("Exception in the handler, closing its answer to %s", self, exc_info=from_the_app(error))
 
-    def _begin(self) -> Answer:
+    def _step(self, function: Callable[[], T]) -> T:
+        try:
+            with self._lock:
+                return self._context.run(function)
+        finally:
+            if self._abandoned:
+                self.close()
+
+    def _begin(self) -> Answer | None:
+        self._settled = False
+        if self._called_off:
+            self._settled = True
+            return None
         request, self._request = self._request, None  # whose content need not live as long as a stream
         try:
             returned = self._handler(request, self._response, *self._args)
@@ -104,9 +136,9 @@ class Call:
     def _settle(self) -> None:
         """Closes response.data, and its iterator where that is another. An iterator alone would be enough for a
         generator, and the data for a file; a class may have either."""
-        if self.settled:
+        if self._settled:
             return
-        self.settled = True
+        self._settled = True
         pieces, self._pieces = self._pieces, None
         data, self._response.data = self._response.data, None
         try:
@@ -176,16 +208,9 @@ class Threads:
         piece: bytes | None = await step.result()
         return piece
 
-    def close(self, call: Call, name: str) -> None:
-        """When there is time. What goes wrong is logged, with the request's `name`."""
-
-        def closing() -> None:
-            try:
-                call.close()
-            except BaseException as error:
-                log.error("Exception in the handler, closing its answer to %s", name, exc_info=from_the_app(error))
-
-        self.pool.hand_step(Step(self, closing, self.pool.done_step))
+    def close(self, call: Call) -> None:
+        """When there is time."""
+        self.pool.hand_step(Step(self, call.close, self.pool.done_step))
 
 
 class Step:

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import httpx
 import pytest
 
+from palfrey.asgi.handler.call import Call
 from palfrey.asgi.wsgi import pool
 from tests.support.handlers import GET, ask, many, raw, serving
 from tests.support.inprocess import PATIENCE, logged
@@ -139,36 +140,6 @@ def test_a_stream_that_fails_is_cut():
     assert "ValueError: half way" in records.errors[0]
 
 
-def test_a_stream_that_is_stopped_while_it_makes_a_piece_is_closed():
-    begun, proceed, closed = threading.Event(), threading.Event(), threading.Event()
-
-    def pieces():
-        try:
-            begun.set()
-            assert proceed.wait(PATIENCE)
-            yield "late"
-        finally:
-            closed.set()
-
-    def handler(request, response):
-        response.data = pieces()
-
-    server = serving(handler, graceful_timeout=0)
-    closing = server._app._threads.close
-
-    def close(*arguments):
-        closing(*arguments)
-        proceed.set()
-
-    server._app._threads.close = close
-    with raw(server) as client, logged() as records:
-        client.send(GET)
-        assert begun.wait(PATIENCE)
-        server.stop()
-    assert closed.wait(PATIENCE)
-    assert records.errors == []
-
-
 class Data:
     """What is closed, and where."""
 
@@ -186,6 +157,45 @@ class Data:
     def close(self):
         self.closed.append(threading.current_thread().name.rpartition("-")[0])
         self.over.set()
+
+
+@pytest.mark.parametrize("threads", [True, False])
+@pytest.mark.parametrize("within", ["handler", "piece"])
+def test_what_is_cut_while_a_step_is_made_is_closed_by_that_step(monkeypatch, within, threads):
+    begun, proceed = threading.Event(), threading.Event()
+    abandon = Call.abandon
+    to_close = []
+
+    def abandoning(call):
+        to_close.append(abandon(call))
+        proceed.set()
+
+    def hold(where) -> None:
+        if where == within:
+            begun.set()
+            assert proceed.wait(PATIENCE)
+
+    class Held(Data):
+        def __iter__(self):
+            hold("piece")
+            yield "late"
+
+    data = Held()
+
+    def handler(request, response):
+        hold("handler")
+        response.data = data
+
+    monkeypatch.setattr(Call, "abandon", abandoning)
+    server = serving(handler, threads=threads, graceful_timeout=0)
+    with raw(server) as client, logged() as records:
+        client.send(GET)
+        assert begun.wait(PATIENCE)
+        server.stop()
+    assert data.over.wait(PATIENCE)
+    assert data.closed == ["palfrey-handler"]
+    assert to_close == [False]
+    assert records.errors == []
 
 
 @pytest.mark.parametrize("threads", [True, False])
