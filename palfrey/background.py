@@ -20,6 +20,7 @@ from palfrey.config.sources import from_arguments
 from palfrey.errors import BootError
 from palfrey.server import Server
 from palfrey.workers.loops import make_loop
+from palfrey.workers.stacks import running, waiting
 
 if TYPE_CHECKING:
     import logging
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 ADDRESS = frozenset(("bind", "host", "port", "uds", "fd"))
 """Settings that say where to listen."""
+UNWINDING = 5.0
+"""Seconds for the end of a start that is given up: more than Palfrey itself gives the application for it."""
 
 _served_by: ContextVar[BackgroundServer | None] = ContextVar("palfrey server", default=None)
 
@@ -85,11 +88,30 @@ class BackgroundServer:
         self._thread.start()
         try:
             if not self._up.wait(self.settings.boot_timeout or None):
-                raise BootError(f"the application was not ready {self.settings.boot_timeout:g} s after its start")
+                raise self._late()
         except BaseException:  # an impatient Ctrl-C, too
             self.ask(at_once=True)
             raise
         self._tell()
+
+    def _late(self) -> BootError:
+        """What is to be said of an application that is not ready in time; it is ended, if it lets itself."""
+        place = self._whereabouts()
+        self.ask(at_once=True)
+        message = f"the application was not ready {self.settings.boot_timeout:g} s after its start"
+        if not self._ended.wait(UNWINDING):
+            message += ", and cannot be ended: its thread goes on"
+        error = BootError(message, place)
+        if place:
+            error.add_note(place)  # which a traceback shows
+        return error
+
+    def _whereabouts(self) -> str:
+        """What the application runs, or what it waits for, as lines of text."""
+        code = running(self._thread.ident or 0)
+        if code:
+            return f"It runs\n{code}"
+        return "\n".join(waiting(self._loop)) if self._loop is not None else ""
 
     def ask(self, at_once: bool = False, part: bool = False) -> None:
         """Asks for the end and does not wait for it; see `Server.stop`."""
@@ -108,6 +130,7 @@ class BackgroundServer:
     def wait(self) -> None:
         """Returns when it has ended, by whoever's doing. Raises what made it end."""
         self._ended.wait()
+        self._thread.join()
         self._tell()
 
     def stop(self, at_once: bool = False, part: bool = False) -> None:
@@ -126,6 +149,7 @@ class BackgroundServer:
     def _tell(self) -> None:
         if self._failure is not None and not self._told:
             self._told = True
+            self._thread.join()
             raise self._failure
 
     def _run(self) -> None:

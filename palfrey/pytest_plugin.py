@@ -13,15 +13,20 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def palfrey_server() -> Iterator[Callable[..., LiveServer]]:
+def palfrey_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., LiveServer]]:
     """`palfrey_server(app, **settings)` serves an application until the test ends; see `palfrey.testing`."""
     from palfrey.testing import serve
+
+    failed = request.session.testsfailed
+
+    def stop(server: LiveServer) -> None:
+        server.stop(at_once=request.session.testsfailed > failed)
 
     with ExitStack() as stack:
 
         def start(app: Any, **settings: Any) -> LiveServer:
-            server = serve(app, **settings)
-            stack.enter_context(server)
+            server = serve(app, **settings).start()
+            stack.callback(stop, server)
             return server
 
         yield start

@@ -14,10 +14,11 @@ import os
 import signal
 import sys
 import sysconfig
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
-from palfrey.asgi.load import load_app
+from palfrey.asgi.load import load_app, make_app
 from palfrey.config.settings import ROWS, Settings
 from palfrey.config.sources import Resolved, from_arguments
 from palfrey.errors import EXIT_OK, BootError, ConfigError, PalfreyError
@@ -30,7 +31,7 @@ from palfrey.workers.serving import Serving
 from palfrey.workers.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Awaitable, Generator, Sequence
 
     from palfrey.types import ASGIApp
 
@@ -41,6 +42,9 @@ ARBITERS = (
     *("user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile", "reload"),
 )
 """Settings that an arbiter sees to, and that one process by itself would pass over: a `user` above all."""
+
+ENVIRONMENT = ("env_file", "raw_env")
+"""Settings for a process of Palfrey's own."""
 
 INSTALLED = tuple(os.path.join(os.path.realpath(path), "") for path in sysconfig.get_paths().values())
 """Where modules are that nobody edits."""
@@ -208,9 +212,15 @@ class Server:
                 raise ConfigError(
                     f"{name} is an arbiter's affair, and here is none: start it as `palfrey`, or palfrey.run"
                 )
-        app = self._app
-        if app is None:
-            app = load_app(settings.app or "", settings.factory, settings.app_dir, settings.interface)
+        for name in ENVIRONMENT:
+            if getattr(settings, name) != ROWS[name].default:
+                raise ConfigError(f"{name} would change the environment of your program; set os.environ there")
+        if self._app is not None:
+            app = make_app(self._app, factory=settings.factory, interface=settings.interface)
+        elif settings.app is not None:
+            app = load_app(settings.app, settings.factory, settings.app_dir, settings.interface)
+        else:
+            raise ConfigError("no application: hand one over, or name one by the setting `app`")
         tls = server_tls(settings)
         if tls is not None and tls.notice is not None:
             log.warning("%s", tls.notice)
@@ -262,7 +272,7 @@ def run(app: ASGIApp | str, **settings: Any) -> int:
     fit or cannot start.
     """
     if isinstance(app, str):
-        resolved = from_arguments({"app": app, **settings}, os.getcwd())
+        resolved = from_arguments({"app": app, **settings}, os.getcwd(), os.environ)
         arbiter = importlib.import_module("palfrey.arbiter")
 
         def load() -> Resolved:
@@ -272,12 +282,13 @@ def run(app: ASGIApp | str, **settings: Any) -> int:
 
         status: int = arbiter.Arbiter(load, load()).run()
         return status
-    resolved = from_arguments(settings, os.getcwd())
+    resolved = from_arguments(settings, os.getcwd(), os.environ)
     for name in ARBITERS:
         if getattr(resolved.settings, name) != ROWS[name].default:
             raise ConfigError(f'{name} needs an import string: palfrey.run("main:app", {name}=...)')
     os.environ.update(resolved.environment)
-    return _run_object(app, resolved.settings)
+    known = replace(resolved.settings, env_file=None, raw_env=())
+    return _run_object(app, known, [notice.message for notice in resolved.notices])
 
 
 def forget_neighbours(directory: str) -> None:
@@ -293,8 +304,10 @@ def forget_neighbours(directory: str) -> None:
             del sys.modules[name]
 
 
-def _run_object(app: ASGIApp, settings: Settings) -> int:
+def _run_object(app: ASGIApp, settings: Settings, notices: Sequence[str]) -> int:
     logs = configure_logs(settings, "server")
+    for notice in notices:
+        logs.error.warning("%s", notice)
     loop = make_loop(settings.loop)
     asyncio.set_event_loop(loop)
     try:

@@ -57,12 +57,15 @@ class LiveServer:
         self._server = BackgroundServer(
             made, None if name else app, self.logs.access_log if made.access_log else None, "palfrey test server"
         )
-        self._attached = False
+        self._started = self._attached = False
 
     @property
     def url(self) -> str:
         """Of its first address, without a slash at the end: `http://127.0.0.1:40123`, or `unix:/run/socket`."""
-        return self._server.urls[0]
+        urls = self._server.urls
+        if not urls:
+            raise RuntimeError("the server has no address before it has started: call start(), or enter it by `with`")
+        return urls[0]
 
     @property
     def urls(self) -> list[str]:
@@ -72,19 +75,25 @@ class LiveServer:
     @property
     def ws_url(self) -> str:
         """`url` for a WebSocket's client: `ws://127.0.0.1:40123`."""
-        return self.url.replace("http", "ws", 1)
+        scheme, colon, rest = self.url.partition(":")
+        return scheme.replace("http", "ws") + colon + rest
 
     @property
     def port(self) -> int:
-        """Of the first address. Raises ValueError where that is no port's."""
+        """Of the first address. Raises ValueError where that is a file."""
+        if self.url.startswith("unix:"):
+            raise ValueError(f"{self.url} has no port")
         return int(self.url.rpartition(":")[2])
 
     def start(self) -> Self:
-        """Returns when it serves.
+        """Returns when it serves. Once.
 
         Raises what keeps it from that: ConfigError, BindError, AppLoadError, or LifespanError, whose cause is the
         exception that the application raised.
         """
+        if self._started:
+            raise RuntimeError("a server is started once; make another")
+        self._started = True
         logging.getLogger(ERROR).addHandler(self.logs)
         self._attached = True
         try:

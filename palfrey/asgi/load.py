@@ -16,7 +16,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +25,9 @@ from palfrey.errors import AppLoadError
 
 DEFAULT_ATTRIBUTES = ("app", "application")
 """Tried in this order when the import string names a module alone (Gunicorn's and Django's name is the second)."""
+
+Say = Callable[..., str]
+"""How a setting (and its value, if it is not a switch) is written by whoever reads the message."""
 
 _OURS = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.path.dirname(importlib.__file__))
 _FROZEN = "<frozen importlib"
@@ -49,12 +52,20 @@ def load_app(spec: str, factory: bool = False, app_dir: str | None = None, inter
         if attribute is None:
             tried = " nor ".join(repr(name) for name in DEFAULT_ATTRIBUTES)
             raise AppLoadError(f"module {module_name!r} has no {tried}; {_what_it_has(module, module_name, 'app')}")
-    found = _walk(module, module_name, attribute)
-    name = f"{module_name}:{attribute}"
+    return make_app(_walk(module, module_name, attribute), f"{module_name}:{attribute}", factory, interface)
+
+
+def make_app(found: Any, name: str = "", factory: bool = False, interface: str = "auto") -> Any:
+    """The application that `found` is, or with `factory` makes. Without a `name` it was handed over by the program.
+
+    Raises AppLoadError.
+    """
+    say = _on_the_line if name else _in_python
+    name = name or f"the application {getattr(found, '__qualname__', None) or type(found).__name__}"
     if factory:
-        found = _call_factory(found, name)
+        found = _call_factory(found, name, say)
         name = f"{name}()"
-    return _checked(found, name, factory, interface)
+    return _checked(found, name, factory, interface, say)
 
 
 # The import string --------------------------------------------------------------------------------------------------
@@ -206,13 +217,13 @@ def _is_asgi_app(value: Any) -> bool:
 # The callable -------------------------------------------------------------------------------------------------------
 
 
-def _call_factory(factory: Any, name: str) -> Any:
+def _call_factory(factory: Any, name: str, say: Say) -> Any:
     if not callable(factory):
-        raise AppLoadError(f"{name} is no factory: {_kind(factory)} cannot be called; leave --factory out?")
+        raise AppLoadError(f"{name} is no factory: {_kind(factory)} cannot be called; leave {say('factory')} out?")
     if takes(factory, 0) is False:
         raise AppLoadError(
             f"{name} cannot be a factory, it wants arguments: {name.rpartition(':')[2]}{signature(factory)}; "
-            + ("it looks like the application itself, leave --factory out" if takes(factory, 3) else "wrap it")
+            + (f"it looks like the application itself, leave {say('factory')} out" if takes(factory, 3) else "wrap it")
         )
     try:
         made = factory()
@@ -226,7 +237,7 @@ def _call_factory(factory: Any, name: str) -> Any:
     return made
 
 
-def _checked(app: Any, name: str, from_factory: bool, interface: str) -> Any:
+def _checked(app: Any, name: str, from_factory: bool, interface: str, say: Say) -> Any:
     if not callable(app):
         verb = "returned" if from_factory else "is"
         cure = f"write `{app.__name__}:app`" if inspect.ismodule(app) else "an ASGI application is a callable"
@@ -234,16 +245,25 @@ def _checked(app: Any, name: str, from_factory: bool, interface: str) -> Any:
     if interface != "auto" or speaks(app) is not None:
         return app
     if takes(app, 0) and inspect.isroutine(app):
-        raise AppLoadError(f"{name} is a function without arguments; did you mean `{name} --factory`?")
+        meant = f"{name} {say('factory')}" if say is _on_the_line else say("factory")
+        raise AppLoadError(f"{name} is a function without arguments; did you mean `{meant}`?")
     if takes(app, 2):
         raise AppLoadError(
             f"{name} takes two arguments as a WSGI application does (environ, start_response), but "
             + ("is a class" if inspect.isclass(app) else "is async")
-            + "; if it is one all the same, say so with --interface wsgi"
+            + f"; if it is one all the same, say so with {say('interface', 'wsgi')}"
         )
     if inspect.isclass(app):
-        raise AppLoadError(f"{name} is a class; name an instance of it, or add --factory to have one made")
+        raise AppLoadError(f"{name} is a class; name an instance of it, or add {say('factory')} to have one made")
     raise AppLoadError(f"{name} cannot be called with (scope, receive, send), as ASGI 3 does: it is {signature(app)}")
+
+
+def _on_the_line(setting: str, value: str = "") -> str:
+    return f"--{setting} {value}".rstrip()
+
+
+def _in_python(setting: str, value: str = "") -> str:
+    return f'{setting}="{value}"' if value else f"{setting}=True"
 
 
 def _kind(value: Any) -> str:

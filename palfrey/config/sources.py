@@ -109,16 +109,14 @@ def resolve(
     notices += _worker_class_notice(settings, origins)
     if need_app and settings.app is None:
         raise UsageError("no application: name one, as in `palfrey main:app`, or set app in palfrey.conf.py")
-    environment = {name: value for name, (value, _) in dotenv.items()} | dict(
-        assignment.split("=", 1) for assignment in settings.raw_env
-    )
-    return Resolved(settings, origins, tuple(notices), environment, file.path if file else None)
+    return Resolved(settings, origins, tuple(notices), _environment(dotenv, settings), file.path if file else None)
 
 
-def from_arguments(values: Mapping[str, object], cwd: str) -> Resolved:
+def from_arguments(values: Mapping[str, object], cwd: str, environ: Mapping[str, str] | None = None) -> Resolved:
     """The settings that keyword arguments make, for embedding: by canonical name or alias, no other source read.
 
-    Raises ConfigError, with the name that was probably meant where one is unknown.
+    `environ` is what the variables of env_file would join; without it that file is not read. Raises ConfigError, with
+    the name that was probably meant where one is unknown.
     """
     layer: _Layer = {}
     notices: list[Notice] = []
@@ -133,8 +131,8 @@ def from_arguments(values: Mapping[str, object], cwd: str) -> Resolved:
             raise ConfigError(f"{name} is not a setting" + (f": did you mean {likely}?" if likely else ""))
     settings, origins, overruled = _build(_merge([layer]), cwd)
     notices += overruled
-    environment = dict(assignment.split("=", 1) for assignment in settings.raw_env)
-    return Resolved(settings, origins, tuple(notices), environment, None)
+    dotenv = {} if environ is None else _dotenv([layer], environ, cwd)
+    return Resolved(settings, origins, tuple(notices), _environment(dotenv, settings), None)
 
 
 # The sources --------------------------------------------------------------------------------------------------------
@@ -225,6 +223,12 @@ def _dotenv(layers: list[_Layer], environ: Mapping[str, str], cwd: str) -> dict[
         raise ConfigError(f"{_set_as(given, ROWS['env_file'])}: {reason}") from None
     label = os.path.basename(path)
     return {name: (value, label) for name, value in values.items() if value is not None and name not in environ}
+
+
+def _environment(dotenv: Mapping[str, tuple[str, str]], settings: Settings) -> dict[str, str]:
+    """See Resolved. `dotenv` is what `_dotenv` returned."""
+    raw = dict(assignment.split("=", 1) for assignment in settings.raw_env)
+    return {name: value for name, (value, _) in dotenv.items()} | raw
 
 
 # The result ---------------------------------------------------------------------------------------------------------

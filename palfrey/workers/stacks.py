@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import os
+import selectors
 import sys
 import threading
 import traceback
@@ -31,6 +33,8 @@ _OURS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NOBODYS = (_OURS, os.path.join(os.path.dirname(asyncio.__file__), ""))
 _BELOW = (_OURS, threading.__file__)
 """What a thread's stack begins with, before the application's."""
+_LOOP = (*_NOBODYS, threading.__file__, selectors.__file__)
+"""The same for a thread that an event loop is in: all of it, where the loop is idle."""
 MOST = 10
 """Tasks or requests that are shown; a worker may hold thousands, and they tend to wait for the same."""
 
@@ -102,6 +106,14 @@ def awaits_of(exchange: Exchange) -> str:
         return "".join(traceback.format_list([e for e in stack if not e.filename.startswith(_BELOW)])).rstrip()
     coroutine = None if exchange.task is None else exchange.task.get_coro()
     return "".join(traceback.format_list(_foreign(coroutine))).rstrip()
+
+
+def running(thread: int) -> str:
+    """What of the application a loop's thread runs right now, as lines of text; "" for nothing."""
+    frame = sys._current_frames().get(thread)
+    stack = traceback.extract_stack(frame) if frame is not None else []
+    own = itertools.dropwhile(lambda each: each.filename.startswith(_LOOP), stack)
+    return "".join(traceback.format_list([*own])).rstrip()
 
 
 def waiting(loop: asyncio.AbstractEventLoop, most: int = MOST) -> list[str]:

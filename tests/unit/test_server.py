@@ -194,6 +194,54 @@ async def test_a_certificate_that_is_not_there():
     assert server.listeners == []
 
 
+@pytest.mark.parametrize("settings", [{"raw_env": ("A=1",)}, {"env_file": ".env"}], ids=str)
+@looped
+async def test_the_environment_is_the_programs_own(settings):
+    with pytest.raises(ConfigError, match=rf"{next(iter(settings))} would change the environment"):
+        await make(**settings).start()
+
+
+@looped
+async def test_no_application():
+    with pytest.raises(ConfigError, match="no application"):
+        await make(None).start()
+
+
+class Site:
+    async def __call__(self, scope, receive, send):
+        await echo(scope, receive, send)
+
+
+def broken_factory():
+    raise KeyError("no such table")
+
+
+@pytest.mark.parametrize(
+    ("app", "settings", "message"),
+    [
+        (5, {}, "is an int, which cannot be called"),
+        (Site, {}, r"application Site is a class; name an instance of it, or add factory=True"),
+        (lambda: echo, {}, r"is a function without arguments; did you mean `factory=True`\?"),
+        (lambda: 5, {"factory": True}, "returned an int"),
+        (echo, {"factory": True}, "leave factory=True out"),
+        (broken_factory, {"factory": True}, "the factory the application broken_factory failed: KeyError"),
+    ],
+)
+@looped
+async def test_what_is_no_application(app, settings, message):
+    server = make(app, **settings)
+    with pytest.raises(AppLoadError, match=message):
+        await server.start()
+    assert server.listeners == []
+
+
+@pytest.mark.parametrize("factory", [Site, lambda: echo])
+@looped
+async def test_an_application_from_a_factory(factory):
+    async with make(factory, factory=True) as server:
+        assert b"200 OK" in await fetch(server)
+
+
 @looped
 async def test_an_application_by_name(tmp_path):
     (tmp_path / "embedded_by_name.py").write_text(
@@ -268,9 +316,22 @@ def test_run_serves_an_object_until_a_signal(capfd, monkeypatch):
 def test_run_takes_what_the_settings_put_into_the_environment(monkeypatch):
     monkeypatch.setenv("A_SECRET", "")  # and put back afterwards
     seen = []
-    monkeypatch.setattr(palfrey.server, "_run_object", lambda app, settings: seen.append(os.environ["A_SECRET"]) or 0)
+    monkeypatch.setattr(palfrey.server, "_run_object", lambda *_: seen.append(os.environ["A_SECRET"]) or 0)
     assert palfrey.run(echo, raw_env=["A_SECRET=x"]) == 0
     assert seen == ["x"]
+
+
+def test_run_reads_an_env_file_and_the_real_environment_goes_first(monkeypatch, tmp_path):
+    for name in ("IN_BOTH", "IN_FILE"):
+        monkeypatch.setenv(name, "mine")  # and put back afterwards
+    monkeypatch.delenv("IN_FILE")
+    (tmp_path / ".env").write_text("IN_BOTH=file\nIN_FILE=file\n")
+    seen = []
+    monkeypatch.setattr(
+        palfrey.server, "_run_object", lambda *_: seen.append((os.environ["IN_BOTH"], os.environ["IN_FILE"])) or 0
+    )
+    assert palfrey.run(echo, env_file=str(tmp_path / ".env")) == 0
+    assert seen == [("mine", "file")]
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from palfrey import background
 from palfrey.errors import AppLoadError, BindError, BootError, ConfigError, LifespanError
-from palfrey.testing import serve
+from palfrey.testing import LiveServer, serve
 from tests.support.inprocess import PATIENCE, http
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,8 +159,29 @@ def test_a_unix_socket(tmp_path):
         transport = httpx.HTTPTransport(uds=str(tmp_path / "s"))
         with httpx.Client(transport=transport) as client:
             assert client.get("http://a/").text == "made at startup"
-    with pytest.raises(ValueError, match="invalid literal"):
+    with pytest.raises(ValueError, match="has no port"):
         _ = server.port
+
+
+def test_a_unix_socket_whose_path_has_the_word_in_it(tmp_path):
+    (tmp_path / "http").mkdir()
+    server = serve(site(), uds=str(tmp_path / "http" / "s:80"))
+    with server as url:
+        assert server.ws_url == url
+        with pytest.raises(ValueError, match="has no port"):
+            _ = server.port
+
+
+def test_before_the_start_and_after_it():
+    server = serve(site())
+    with pytest.raises(RuntimeError, match="before it has started"):
+        _ = server.url
+    with server as url:
+        with pytest.raises(RuntimeError, match="started once"):
+            server.start()
+        httpx.get(f"{url}/fail", trust_env=False)
+        assert len(server.logs.errors) == 1
+    assert server.url == url
 
 
 def test_an_import_string(tmp_path, monkeypatch):
@@ -208,11 +230,58 @@ def test_an_address_in_use():
             pass
 
 
-def test_a_startup_that_hangs():
+def given_up_once(begun: threading.Event, server: LiveServer) -> LiveServer:
+    """A server whose start is out of patience as soon as that has happened."""
+    server._server._up.wait = lambda timeout: not begun.wait(PATIENCE)  # type: ignore[method-assign]
+    return server
+
+
+def test_a_startup_that_hangs_is_ended_and_shown():
+    ended = []
+    begun = threading.Event()
+
+    async def answer():
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def app(scope, receive, send):
+        try:
+            await answer()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(BootError) as caught:
+        given_up_once(begun, serve(app, boot_timeout=7)).start()
+    assert str(caught.value) == "the application was not ready 7 s after its start"
+    assert ", in answer" in "".join(caught.value.__notes__)
+    assert ended == [True]
+    assert threads() == set()
+
+
+def test_a_startup_that_blocks_is_shown(monkeypatch):
+    monkeypatch.setattr(background, "UNWINDING", 0.01)
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def app(scope, receive, send):
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    server = given_up_once(begun, serve(app))
+    try:
+        with pytest.raises(BootError, match="its thread goes on") as caught:
+            server.start()
+        assert ", in app" in "".join(caught.value.__notes__)
+    finally:
+        go_on.set()
+        server.stop()
+    assert threads() == set()
+
+
+def test_a_startup_that_is_not_given_long():
     async def app(scope, receive, send):
         await asyncio.Event().wait()
 
-    with pytest.raises(BootError, match="not ready"):
+    with pytest.raises(BootError, match=r"not ready 0\.01 s after"):
         serve(app, boot_timeout=0.01).start()
 
 
@@ -400,11 +469,15 @@ async def test_in_a_loop(palfrey_server):
 
 @pytest.mark.parametrize(("mark", "plugin"), [("anyio", "anyio.pytest_plugin"), ("asyncio", "pytest_asyncio.plugin")])
 def test_the_fixture_and_the_asynchronous_plugins(tmp_path, mark, plugin):
-    pytest.importorskip(plugin.partition(".")[0])
     (tmp_path / "test_suite.py").write_text(SUITE.replace("MARK", mark))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "palfrey.pytest_plugin", "-p", plugin, "test_suite.py"],
-        cwd=tmp_path,
+    done = pytest_in(tmp_path, "-p", plugin)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def pytest_in(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "palfrey.pytest_plugin", *options, "test_suite.py"],
+        cwd=directory,
         env={
             **os.environ,
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -415,4 +488,36 @@ def test_the_fixture_and_the_asynchronous_plugins(tmp_path, mark, plugin):
         timeout=PATIENCE * 3,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+
+
+FAILING = """
+import socket, threading
+
+begun = threading.Event()
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    begun.set()
+    await receive()
+    await receive()
+
+def test_that_fails(palfrey_server):
+    server = palfrey_server(app, graceful_timeout=1000)
+    client = socket.create_connection(("127.0.0.1", server.port))
+    client.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+    assert begun.wait(60)
+    threads.append(client)
+    assert client is None, "the test's"
+
+def test_that_succeeds(palfrey_server):
+    assert palfrey_server(app).url
+
+threads = []
+"""
+
+
+def test_the_fixture_in_a_test_that_fails_and_in_several_processes(tmp_path):
+    (tmp_path / "test_suite.py").write_text(FAILING)
+    done = pytest_in(tmp_path, "-p", "xdist.plugin", "-n", "2", "-W", "error")
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "AssertionError: the test's" in done.stdout

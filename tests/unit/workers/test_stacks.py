@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
 from typing import Any
 
 from palfrey.asgi.exchange import Exchange, Phase
 from palfrey.observe.scoreboard import Scoreboard
-from palfrey.workers.stacks import in_hand, interrupted, note_oldest, oldest_of, waiting
+from palfrey.workers.stacks import in_hand, interrupted, note_oldest, oldest_of, running, waiting
 from tests.support.exchanges import exchange
 
 
@@ -51,6 +52,31 @@ def test_of_many_a_few() -> None:
     found = asyncio.run(main())
     assert len(found) == 4
     assert found[-1].startswith("and ")
+
+
+def test_what_a_loops_thread_runs() -> None:
+    async def at_work() -> str:
+        return running(threading.get_ident())
+
+    assert f'{__file__}", line' in asyncio.run(at_work())
+    assert "in at_work" in asyncio.run(at_work())
+
+
+def test_a_loop_that_is_idle_runs_nothing() -> None:
+    found = []
+
+    async def serve() -> None:
+        found.append(await asyncio.to_thread(look, threading.get_ident()))
+
+    def look(thread: int) -> str:
+        while (stack := running(thread)).count("in serve"):  # it is on its way into the selector
+            pass
+        return stack
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    thread.join()
+    assert found == [""]
 
 
 class TestInHand:
