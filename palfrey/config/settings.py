@@ -63,6 +63,9 @@ LOGGING: Final = "Logging"
 HOOKS: Final = "Hooks"
 GROUPS: Final = (APPLICATION, SOCKETS, WORKERS, DEVELOPMENT, HTTP, HTTP2, TLS, PROCESS, LOGGING, HOOKS)
 
+NEEDS: Final = {HTTP2: ("http", "h2")}
+"""Groups whose rows have no effect unless that setting has that value."""
+
 _HTTP_NAMES: Final = (
     {"fast": "httptools", "python": "h11"}  # Gunicorn's http_parser
     | {"h1": "auto", "h2,h1": "h2", "h2, h1": "h2"}  # its http_protocols, the preferred one first

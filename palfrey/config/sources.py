@@ -23,7 +23,7 @@ from palfrey.config import checks, configfile
 from palfrey.config.configfile import Notice
 from palfrey.config.development import develop
 from palfrey.config.foreign import FOREIGN
-from palfrey.config.settings import BIND_GROUP, ROWS, Row, Settings, canonical
+from palfrey.config.settings import BIND_GROUP, NEEDS, ROWS, Row, Settings, canonical
 from palfrey.errors import ConfigError, UsageError
 
 __all__ = ["Kind", "Notice", "Origin", "Resolved", "from_arguments", "resolve"]
@@ -261,7 +261,7 @@ def _build(winners: _Layer, cwd: str) -> tuple[Settings, dict[str, Origin], list
     overruled = [Notice(f"{_set_as(winners[name], ROWS[name])}: {reason}") for name, reason in develop(values)]
     settings = Settings(**values)
     checks.check(settings, {name: _set_as(given, ROWS[name]) for name, given in winners.items()}, base)
-    return settings, origins, overruled
+    return settings, origins, overruled + _dormant(settings, winners)
 
 
 def _parse(row: Row, given: _Given) -> Any:
@@ -294,6 +294,18 @@ def _worker_class_notice(settings: Settings, origins: Mapping[str, Origin]) -> l
     if origin.kind is Kind.DEFAULT:
         return []
     return [Notice(f"{origin}: worker_class has no effect: Palfrey has one kind of worker, and it serves ASGI")]
+
+
+def _dormant(settings: Settings, winners: _Layer) -> list[Notice]:
+    """Of settings that would change something if another one let them."""
+    notices = []
+    for name, given in winners.items():
+        row = ROWS[name]
+        if row.group in NEEDS and getattr(settings, name) != row.default:
+            needed, value = NEEDS[row.group]
+            if getattr(settings, needed) != value:
+                notices.append(Notice(f"{_set_as(given, row)}: has no effect without {needed} = {value}"))
+    return notices
 
 
 def _set_as(given: _Given, row: Row) -> str:

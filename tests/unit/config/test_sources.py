@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from palfrey.config.settings import BIND_GROUP, ROWS, Settings
+from palfrey.config.settings import BIND_GROUP, NEEDS, ROWS, Settings
 from palfrey.config.sources import Kind, Resolved, from_arguments, resolve
 from palfrey.errors import ConfigError, UsageError
 
@@ -201,7 +201,8 @@ def test_every_plain_setting_is_read_from_its_variable(try_: Try, tmp_path: Path
         if not row.env or row.name.startswith("ssl_"):
             continue
         value = special.get(row.name) or (row.choices[-1] if row.choices else samples.get(row.metavar, "1"))
-        resolved = try_(None, {row.env[0]: value})
+        needed = dict([NEEDS[row.group]]) if row.group in NEEDS else {}
+        resolved = try_(None, {row.env[0]: value}, **needed)
         assert str(resolved.origins[row.name]) == f"environment, {row.env[0]}"
         assert resolved.notices == () or row.name == "worker_class"
 
@@ -447,6 +448,30 @@ def test_keyword_arguments_that_do_not_fit(tmp_path: Path) -> None:
         from_arguments({"worker": 1}, str(tmp_path))
     with pytest.raises(ConfigError, match=r"^port = '81x' \(argument\): must be a whole number"):
         from_arguments({"port": "81x"}, str(tmp_path))
+
+
+# Settings that need another one ----------------------------------------------------------------------------------
+
+
+def test_what_is_set_for_http2_without_http2(try_: Try, tmp_path: Path) -> None:
+    file = """
+    http2_max_resets = 50
+    http2_max_frame_size = 16384  # the default
+    h2_max_concurrent_streams = 50
+    """
+    assert messages(try_(file)) == [
+        "http2_max_resets = 50 (palfrey.conf.py, line 2): has no effect without http = h2",
+        "h2_max_concurrent_streams = 50 (palfrey.conf.py, line 4): has no effect without http = h2",
+    ]
+    assert not any(notice.mistake for notice in try_(file).notices)
+    assert messages(try_(file + "http = 'h2'\n    ")) == []
+    assert messages(try_("http2_max_resets = 50", {"PALFREY_HTTP": "h2"})) == []
+    assert messages(try_("http = 'h2'", {"PALFREY_HTTP2_MAX_RESETS": "50", "PALFREY_HTTP": "auto"})) == [
+        "http2_max_resets = 50 (environment, PALFREY_HTTP2_MAX_RESETS): has no effect without http = h2"
+    ]
+    assert messages(from_arguments({"http2_max_resets": 50, "http": "h11"}, str(tmp_path))) == [
+        "http2_max_resets = 50 (argument): has no effect without http = h2"
+    ]
 
 
 # Files of other servers ---------------------------------------------------------------------------------------------
