@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -157,6 +158,28 @@ def test_an_upload_of_a_hundred_megabytes_takes_little_memory(server: Server) ->
         while not answer.endswith(b"%d" % HUNDRED):
             answer += client.recv(65536)
     assert most < 8 * MIB
+
+
+def test_slow_uploads_do_not_stop_a_worker(serve: Start) -> None:
+    """More of them than there are threads: each has begun, and none goes on before the others are served."""
+    server = serve("--threads", "4", "--no-access-log", workers=1)
+    size = MIB
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(
+                connected(server, f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n")
+            )
+            for _ in range(6)
+        ]
+        for _ in range(3):
+            for client in clients:
+                client.sendall(bytes(size // 4))
+            assert server.get("/") == ["0"]
+        for client in clients:
+            client.sendall(bytes(size // 4))
+            answer = b""
+            while not answer.endswith(b"%d" % size):
+                answer += client.recv(65536)
 
 
 def test_the_start_and_the_environ_say_how_it_is_served(server: Server) -> None:
