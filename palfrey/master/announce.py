@@ -120,8 +120,8 @@ class Voice:
 
     def suspends(self, reason: str) -> None:
         self.logs.error.warning(
-            "Workers that serve are not replaced until a reload succeeds: the last one was refused, and what lies on "
-            "disk may not serve (%s). Mend it and send HUP",
+            "Workers that serve are not replaced until a reload succeeds: what lies on disk was refused, and may not "
+            "serve (%s). Mend it and send HUP",
             reason,
         )
 

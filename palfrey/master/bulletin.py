@@ -251,7 +251,7 @@ def describe(roster: Roster, stage: Stage, refusal: str = "", upgrade: str = "")
     if refusal:
         parts.append(f"the last reload was refused: {refusal}")
     if any(pool.suspended and pool.suspension_told for pool in roster.pools.values()):
-        parts.append("nobody who serves is replaced until one succeeds")
+        parts.append("nobody who serves is replaced until a reload succeeds")
     if upgrade:
         parts.append(upgrade)
     return "; ".join(parts)

@@ -22,6 +22,8 @@ How a reload goes (`palfrey/master/roster.py` takes the events):
 - After a refusal, whatever its reason, what lies on disk is not what serves. Until a reload succeeds nobody who serves
   is replaced, tired or of an older generation, unless a mold keeps the code. Who dies is replaced, since there is
   nothing to lose: by what the disk has.
+- Nor is anybody who serves replaced while an upgrade is under way: what lies on disk is the successor's, to be tried by
+  it alone, and its workers boot beside ours as it is. If the successor says that it cannot serve, that is a refusal.
 """
 
 from __future__ import annotations
@@ -187,7 +189,7 @@ def fill(roster: Roster, clock: Clock) -> Iterator[Action]:
         for slot, keeper, booting in seats:
             if keeper is None and not booting and not slot.waits and clock.passed(slot.not_before):
                 yield Spawn(pool.name, slot.number, pool.generation)
-        if pool.candidate is None and not pool.suspended:
+        if pool.candidate is None and not pool.suspended and not roster.succession.under_way:
             for slot in to_renew(pool, seats, clock)[: max(0, pool.terms.max_surge - surging)]:
                 yield Spawn(pool.name, slot.number, pool.generation)
 

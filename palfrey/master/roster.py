@@ -117,6 +117,11 @@ class Roster:
             for slot in pool.wanted():
                 slot.waits = slot.waits or slot.number not in taken
 
+    def upgrade_refused(self, reason: str) -> None:
+        """A successor has said that it cannot serve: that is of what lies on disk, as a canary's failure is."""
+        for pool in self.pools.values():
+            self.refused(pool.name, reason)
+
     @property
     def leaving(self) -> bool:
         """The end was ordered, and may have begun."""

@@ -50,7 +50,9 @@ class Upgrade:
         self._state = desk.roster.succession
         self._successor: Successor | None = None
         self._failure: tuple[str, str] | None = None
-        """What the successor said of why it will not serve."""
+        """Why the successor will not serve, in its own words or ours."""
+        self._refused = False
+        """In its own, and it had not been told to end."""
         self._ready: Message = {}
         self._stopped = False
         """The successor said that it was told to end."""
@@ -148,7 +150,7 @@ class Upgrade:
         """Fork it."""
         desk = self._desk
         desk.hook("pre_exec", desk.view())
-        self._failure, self._ready, self._stopped = None, {}, False
+        self._failure, self._ready, self._stopped, self._refused = None, {}, False, False
         try:
             with desk.spawner.abandoning():
                 successor = self._successor = launch(desk.house, desk.roster.pools[self._pool])
@@ -197,7 +199,9 @@ class Upgrade:
 
     def _has_failed(self, message: Message) -> None:
         """Its first word counts: what it says while it ends is less and less to the point."""
-        self._failure = self._failure or (str(message.get("reason", "")), str(message.get("detail") or ""))
+        if self._failure is None:
+            self._failure = (str(message.get("reason", "")), str(message.get("detail") or ""))
+            self._refused = not self._stopped
 
     def _stops(self, message: Message) -> None:
         """It was told to end: alone, or, where it is the service, with what is left of this one."""
@@ -248,7 +252,10 @@ class Upgrade:
         said = self._part()
         if not self._ready and not self._desk.roster.leaving:
             how = "was told to end" if self._stopped else "ended"
-            self._fails(*(self._failure or (f"process {pid} {how} before it was ready", "")), said)
+            reason, detail = self._failure or (f"process {pid} {how} before it was ready", "")
+            self._fails(reason, detail, said)
+            if self._refused:
+                self._desk.roster.upgrade_refused(reason)
         elif self._desk.roster.leaving:
             self._log.info("Process %d has ended", pid)
         elif self._stopped:

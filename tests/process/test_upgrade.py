@@ -433,7 +433,7 @@ def gate(site: Path) -> Path:
     os.mkfifo(site / "gate")
     (site / "main.py").write_text(
         (site / "main.py").read_text() + "\nif os.environ['PALFREY_GENERATION'] != '1':\n"
-        "    say('at the gate')\n    open('gate').read()\n"
+        "    say('at the gate')\n    exec(open('gate').read())\n"
     )
     return site / "gate"
 
@@ -446,7 +446,42 @@ def test_a_successor_that_is_killed_before_it_is_ready(serve: Start, site: Path)
     os.kill(successor, signal.SIGKILL)
     server.wait_for(rf"Upgrade failed: process {successor} ended before it was ready")
     assert server.get()[1] == "1"
-    way.write_text("its worker sees that it is gone, and goes")
+    way.write_text("# its worker sees that it is gone, and goes")
+
+
+@pytest.mark.parametrize("how", ["killed", "broken"])
+def test_recycling_waits_for_an_upgrade_and_goes_on_when_it_has_failed(serve: Start, site: Path, how: str) -> None:
+    server = serve(*QUICK, "--max-requests", "4", workers=1)
+    app = (site / "main.py").read_text()
+    way = gate(site)
+    (worker,) = server.workers()
+    successor = begin_upgrade(server)
+    server.wait_for("at the gate")
+    for _ in range(6):
+        assert int(server.get()[0]) == worker
+    server.wait_for("asks to be replaced")
+    server.signal(signal.SIGWINCH)  # means nothing, and shows that the loop has turned
+    server.signal(signal.SIGHUP)
+    server.wait_for("Not reloaded: an upgrade is under way")
+    assert server.workers() == [worker]
+    if how == "broken":
+        (site / "main.py").write_text(app)
+        way.write_text("raise OSError('no database')")
+        server.wait_for("Upgrade failed: .*no database")
+        server.wait_for("Workers that serve are not replaced until a reload succeeds: .*max_requests")
+        assert int(server.get()[0]) == worker
+        server.signal(signal.SIGHUP)
+        server.wait_for("Generation 2 is fit to serve")
+    else:
+        os.kill(successor, signal.SIGKILL)
+        (site / "main.py").write_text(app)
+        server.wait_for(rf"Upgrade failed: process {successor} ended before it was ready")
+    server.wait_for(rf"Worker 1 \({worker}\) has its successor: retires")
+    server.wait_for_ends([worker])
+    assert int(server.get()[0]) != worker
+    assert not server.has_said("is filled again")
+    if how == "killed":
+        way.write_text("# its worker sees that it is gone, and goes")
 
 
 PICKY = """

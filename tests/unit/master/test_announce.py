@@ -160,8 +160,8 @@ def test_a_fork_that_fails_is_counted(voice: Voice, caplog: Any) -> None:
 def test_a_suspension_says_why_and_what_ends_it(voice: Voice, caplog: Any) -> None:
     voice.suspends("worker 1 would be due: it has served 3 requests (max_requests)")
     assert caplog.records[0].message == (
-        "Workers that serve are not replaced until a reload succeeds: the last one was refused, and what lies on disk "
-        "may not serve (worker 1 would be due: it has served 3 requests (max_requests)). Mend it and send HUP"
+        "Workers that serve are not replaced until a reload succeeds: what lies on disk was refused, and may not "
+        "serve (worker 1 would be due: it has served 3 requests (max_requests)). Mend it and send HUP"
     )
 
 

@@ -201,7 +201,7 @@ def test_a_suspension_is_told_while_it_lasts() -> None:
     world.roster.tired(101, "max_requests")
     world.settle()
     said = describe(world.roster, Stage.SERVING, "a slip")
-    assert said.endswith("; the last reload was refused: a slip; nobody who serves is replaced until one succeeds")
+    assert said.endswith("; the last reload was refused: a slip; nobody who serves is replaced until a reload succeeds")
     world.reload()
     world.ready(102)
     assert "replaced" not in describe(world.roster, Stage.SERVING)

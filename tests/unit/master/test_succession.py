@@ -14,6 +14,7 @@ from palfrey.master.actions import (
     Retire,
     StartSuccessor,
     Stop,
+    Suspend,
     TellPredecessor,
 )
 from palfrey.master.overdue import MARGIN
@@ -208,6 +209,67 @@ class TestFailures:
         assert spawns(world.settle()) == [(0, 1), (1, 1)]
         world.exit(second)
         assert world.ready(*world.pids(Phase.BOOTING)) == []
+
+
+class TestRecycling:
+    def test_while_an_upgrade_is_under_way_nobody_who_serves_is_replaced(self) -> None:
+        world = asked(auto=False)
+        assert world.roster.tired(world.pids()[0], "it has lived for long")
+        assert world.wait(LIMIT - 1) == []
+        world.roster.succession.ready(world.now)
+        assert world.wait(3600) == [], "nor while both serve"
+
+    def test_one_that_began_before_comes_to_its_end(self) -> None:
+        world = serving(2, timeout=0)
+        old = world.pids()[0]
+        world.roster.tired(old, "it has lived for long")
+        assert spawns(world.settle()) == [(0, 1)]
+        world.roster.succession.ask(auto=True, limit=0, now=world.now)
+        world.settle()
+        assert world.ready(world.booting) == [Retire(old, "has its successor")]
+
+    @pytest.mark.parametrize("end", ["dies", "is too slow", "is undone"])
+    def test_it_goes_on_after_one_that_came_to_nothing(self, end: str) -> None:
+        world = asked(auto=False)
+        old = world.pids()[0]
+        world.roster.tired(old, "it has lived for long")
+        if end == "is too slow":
+            world.wait(LIMIT)
+        elif end == "is undone":
+            world.roster.succession.ready(world.now)
+            world.roster.succession.stops(world.now)
+        assert world.settle() == []
+        world.roster.succession.gone(world.now)
+        assert spawns(world.settle()) == [(0, 1)]
+        assert len(world.pids(Phase.READY)) == 2, "its successor is ready first"
+        assert world.ready(world.booting) == [Retire(old, "has its successor")]
+
+    def test_after_one_that_said_it_cannot_serve_it_is_suspended_until_a_reload_succeeds(self) -> None:
+        world = asked()
+        old = world.pids()[0]
+        world.roster.tired(old, "it has lived for long")
+        world.roster.succession.gone(world.now)
+        world.roster.upgrade_refused("no database")
+        assert world.settle() == [Suspend("app", "worker 1 would be due: it has lived for long")]
+        assert world.wait(3600) == []
+        assert spawns(world.crash(world.pids()[1])) == [(1, 1)], "who dies is replaced all the same"
+        world.ready(world.booting)
+        world.reload()
+        world.ready(world.booting)
+        assert world.seats(Phase.READY)[:1] == [(0, 2)]
+        world.ready(world.booting)
+        world.obey()
+        world.roster.tired(world.pids()[0], "it has lived for long")
+        assert spawns(world.settle()) == [(0, 2)], "recycling goes on"
+
+    def test_a_mold_has_kept_the_code(self) -> None:
+        world = World(1, timeout=0, preload=True)
+        world.settle()
+        world.ready(world.booting)
+        world.ready(world.booting)
+        world.roster.upgrade_refused("no database")
+        world.roster.tired(world.pids()[1], "it has lived for long")
+        assert spawns(world.settle()) == [(0, 1)]
 
 
 class TestStop:
