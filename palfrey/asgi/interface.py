@@ -5,7 +5,8 @@
     wsgi    app(environ, start_response) -> an iterable of bytes
 
 One table, ADAPTERS: everything that serves knows ASGI 3 alone. `speaks` guesses by signatures, and only where those
-leave no doubt: what can be called with three arguments, or hides what it wants, is ASGI 3.
+leave no doubt: what can be called with three arguments, or hides what it wants, is ASGI 3, unless it is a class whose
+instances show otherwise.
 """
 
 from __future__ import annotations
@@ -33,34 +34,35 @@ def adapt(app: Any, settings: Settings, shared: bool = False) -> ASGIApp:
 
 def speaks(app: Any) -> str | None:
     """Which interface a callable's signature shows; None where it is none of them."""
+    if inspect.isclass(app):
+        return _class_speaks(app)
     if takes(app, 3) is not False:
         return "asgi3"
-    if _is_double(app):
+    if _is_async(app):
+        return None
+    if takes(app, 1) is True and takes(app, 0) is False:  # with one argument nothing else is served
         return "asgi2"
-    if is_wsgi(app):
-        return "wsgi"
-    return None
+    return "wsgi" if takes(app, 2) is True else None
 
 
-def is_wsgi(app: Any) -> bool:
-    """Whether it surely takes environ and start_response: two arguments, not three, and there is nothing to await."""
-    if takes(app, 3) is not False or takes(app, 2) is not True:
-        return False
-    if inspect.isclass(app):  # whose instances are the results (PEP 3333, "The Application/Framework Side")
-        return hasattr(app, "__iter__")
+def _class_speaks(app: type) -> str | None:
+    """By what can be done with the instances, as a class often hides what it wants (`*args`)."""
+    found = inspect.getattr_static
+    makes_instances = (found(app, "__new__"), found(type(app), "__call__")) == (object.__new__, type.__call__)
+    if takes(app, 3) is not False and (hasattr(app, "__await__") or not makes_instances):
+        return "asgi3"
+    # `__call__` of the class, with a place for `self`.
+    call = inspect.getattr_static(app, "__call__", None)
+    if inspect.isroutine(call) and takes(app, 1) is True and takes(call, 3) is True and not takes(call, 4):
+        return "asgi2"
+    # An instance is the result (PEP 3333, "The Application/Framework Side").
+    return "wsgi" if takes(app, 2) is True and hasattr(app, "__iter__") else None
+
+
+def _is_async(app: Any) -> bool:
+    """Whether calling it makes a coroutine, or something to be iterated over by a loop."""
     called = app if inspect.isroutine(app) else inspect.getattr_static(type(app), "__call__", None)
-    return not inspect.iscoroutinefunction(called) and not inspect.isasyncgenfunction(called)
-
-
-def _is_double(app: Any) -> bool:
-    """Whether it takes a scope and makes what takes receive and send: surely so for a class; a function or an object
-    that is called with one argument can be nothing else that is served."""
-    if inspect.isclass(app):
-        # `__call__` of the class, with a place for `self`.
-        call = inspect.getattr_static(app, "__call__", None)
-        return takes(app, 1) is True and inspect.isroutine(call) and takes(call, 3) is True and not takes(call, 4)
-    called = app if inspect.isroutine(app) else inspect.getattr_static(type(app), "__call__", None)
-    return takes(app, 1) is True and takes(app, 0) is False and not inspect.iscoroutinefunction(called)
+    return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in (app, called))
 
 
 def takes(function: Callable[..., Any], count: int) -> bool | None:
@@ -76,16 +78,26 @@ def takes(function: Callable[..., Any], count: int) -> bool | None:
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """None where there is none to be had."""
-    try:
-        if sys.version_info >= (3, 14):
-            # Names under `if TYPE_CHECKING:` would raise NameError.
-            from annotationlib import Format
+    """None where there is none to be had.
 
-            return inspect.signature(function, annotation_format=Format.FORWARDREF)
-        return inspect.signature(function)
+    A wrapper that passes on whatever it gets (`*args`) has that of the function that it wraps; one that has arguments
+    of its own has these, whatever `functools.wraps` makes it show.
+    """
+    try:
+        own = _signature(function, follow_wrapped=False)
+        passes_on = any(each.kind is each.VAR_POSITIONAL for each in own.parameters.values())
+        return _signature(function, follow_wrapped=True) if passes_on else own
     except Exception:  # made in C, or a property of the user's that raises
         return None
+
+
+def _signature(function: Callable[..., Any], follow_wrapped: bool) -> inspect.Signature:
+    if sys.version_info >= (3, 14):
+        # Names under `if TYPE_CHECKING:` would raise NameError.
+        from annotationlib import Format
+
+        return inspect.signature(function, follow_wrapped=follow_wrapped, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function, follow_wrapped=follow_wrapped)
 
 
 # The adapters -------------------------------------------------------------------------------------------------------
