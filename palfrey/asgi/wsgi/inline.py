@@ -19,7 +19,7 @@ from palfrey.asgi.exchange import DONE, GONE, Exchange
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.wsgi.input import Spool, collect
-from palfrey.asgi.wsgi.response import WsgiExchange, close, not_bytes, whole, zero_copy
+from palfrey.asgi.wsgi.response import WsgiExchange, as_bytes, close, parts_of, whole, zero_copy
 from palfrey.errors import from_the_app
 
 if TYPE_CHECKING:
@@ -70,15 +70,16 @@ class InlineExchange(WsgiExchange):
         spool = Spool()
         try:
             await collect(self.receive, spool)
+            content = spool.file()
         except BaseException as error:
             spool.close()
-            self._failed(error)
+            self._not_collected(error)
             running.discard(self)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
         try:
-            rest = self._answer(app, spool.file(), spool.size)
+            rest = self._answer(app, content, spool.size)
             if rest is None:
                 self._leave(running)
             else:
@@ -127,11 +128,11 @@ class InlineExchange(WsgiExchange):
 
     def write(self, data: bytes) -> None:
         """Collects: nothing can be sent while the application has the loop, and it may write any amount."""
-        if type(data) is not bytes:
-            raise not_bytes(data)
+        if self.phase is DONE:
+            raise ApplicationError("write() was called when the response was over")
         if self._written is None:
             self._written = Spool()
-        self._written.add(data)
+        self._written.add(data if type(data) is bytes else as_bytes(data))
         self._begun = True
 
     # ---------------------------------------------------------------- what takes turns of the loop
@@ -139,22 +140,27 @@ class InlineExchange(WsgiExchange):
     async def _stream_out(self, result: Any) -> None:
         """Sends what the application wrote and returned, part by part."""
         try:
-            if self._written is not None:
-                await self._send_written(self._written)
             message = zero_copy(result, self._head) if self._written is None else None
             if message is not None and self._head is not None:
                 await self._send_wrapped(message)
             else:
-                await self._send_parts(iter(result))
+                await self._send_parts(parts_of(result))
         finally:
             if self._written is not None:
                 self._written.close()
             self._close(result)
 
-    async def _send_written(self, written: Spool) -> None:
-        file = written.file()
-        while data := file.read(1 << 16):
-            await self._send_part(data)
+    async def _send_written(self) -> None:
+        """What there is of it. An application may even write while its result is iterated over."""
+        written, self._written = self._written, None
+        if written is None:
+            return
+        try:
+            file = written.file()
+            while data := file.read(1 << 16):
+                await self._send_part(data)
+        finally:
+            written.close()
 
     async def _send_wrapped(self, message: dict[str, Any]) -> None:
         assert self._head is not None
@@ -164,25 +170,28 @@ class InlineExchange(WsgiExchange):
         await self.send(message)
 
     async def _send_parts(self, parts: Iterator[bytes]) -> None:
-        length, sent = -1, self.body_bytes
+        await self._send_written()
         for part in parts:
-            if type(part) is not bytes:
-                raise not_bytes(part)
-            if not part:
+            content = part if type(part) is bytes else as_bytes(part)
+            if self._written is not None:
+                await self._send_written()
+            if not content:
                 continue
-            if not sent and self._head is not None:  # start_response may come as late as with the first part
-                length = self._head[2]
-            sent += len(part)
-            if sent == length:
-                self._begun = True
-                self._check_there()
-                self._put(part, False)
+            head = self._head  # start_response may come as late as with the first part
+            if head is not None and self.body_bytes + len(content) == head[2] and self.phase is not DONE:
+                self._send_last(content)
             else:
-                await self._send_part(part)
+                await self._send_part(content)
+            if self._bodiless_head():  # an endless stream would have no end
+                break
+        await self._send_written()
         if self.phase is not DONE:
-            self._begun = True
-            self._check_there()
-            self._put(b"", False)
+            self._send_last(b"")
+
+    def _send_last(self, part: bytes) -> None:
+        self._begun = True
+        self._check_there()
+        self._put(part, False)
 
     async def _send_part(self, part: bytes) -> None:
         """Returns when there is room for another, and others have had their turn."""

@@ -29,6 +29,15 @@ AHEAD = 1 << 18
 """Bytes that may have arrived and wait for the thread that reads."""
 
 
+class SpoolError(OSError):
+    """Content cannot be kept on disk, which is full for example."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"{error.strerror or error} (in {tempfile.gettempdir()}, for which TMPDIR may name another place)"
+        )
+
+
 class Spool:
     """Content as it is collected."""
 
@@ -40,33 +49,42 @@ class Spool:
         self._file: IO[bytes] | None = None
 
     def add(self, data: bytes) -> None:
-        """Raises OSError, when the disk is full for example."""
+        """Raises SpoolError."""
         self.size += len(data)
-        if self._file is not None:
-            self._file.write(data)
-            return
-        self._parts.append(data)
-        if self.size > SPOOL:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the request
-            self._file.writelines(self._parts)
-            self._parts.clear()
+        try:
+            if self._file is not None:
+                self._file.write(data)
+                return
+            self._parts.append(data)
+            if self.size > SPOOL:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the request
+                self._file.writelines(self._parts)
+                self._parts.clear()
+        except OSError as error:
+            raise SpoolError(error) from None
 
     def file(self) -> IO[bytes]:
-        """What has been collected, to be read from its beginning."""
+        """What has been collected, to be read from its beginning. Raises SpoolError."""
         if self._file is None:
             return io.BytesIO(b"".join(self._parts))
-        self._file.seek(0)
+        try:
+            self._file.seek(0)
+        except OSError as error:  # what was still to be written
+            raise SpoolError(error) from None
         return self._file
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError:  # likewise
+                pass
 
 
 async def collect(receive: Receive, spool: Spool, enough: int | None = None) -> bool:
     """Receives content up to its end, or until there is `enough` of it; whether that was the end.
 
-    Raises ClientDisconnected when the client leaves before.
+    Raises ClientDisconnected when the client leaves before, and SpoolError.
     """
     while True:
         message = await receive()

@@ -6,15 +6,17 @@ PEP 3333 has it: until then a second `start_response` with exc_info takes its pl
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from palfrey.asgi.exchange import DONE, GONE, HEADED, NEW, THERE, Exchange
+from palfrey.asgi.exchange import DONE, HEADED, NEW, THERE, Exchange
 from palfrey.asgi.messages import ApplicationError, content_length
 from palfrey.asgi.stream import REASON
 from palfrey.asgi.wsgi.files import FileWrapper, regular_file
+from palfrey.asgi.wsgi.input import SpoolError
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from palfrey.asgi.wsgi.app import WsgiApp
     from palfrey.types import Header
+
+log = logging.getLogger("palfrey.error")
 
 Write = Callable[[bytes], None]
 StartResponse = Callable[..., Write]
@@ -58,6 +62,7 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
         """What is not in `before`. Raises ApplicationError for what is no status, or no list of pairs of text that
         latin-1 has, InvalidHeader for what is no Content-Length."""
         try:
+            headers = list(headers)
             code, reason = self._statuses.get(status) or self._read_status(status)
             fields = reason + tuple(map(self.__getitem__, headers))
         except (TypeError, ValueError) as error:
@@ -68,7 +73,7 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
                 declared = content_length(value, declared)
         head = code, fields, declared
         if len(headers) <= FEW and status in self._statuses and all(field in self for field in headers):
-            self.before[status] = list(headers), head
+            self.before[status] = headers, head
         return head
 
     def _read_status(self, status: str) -> tuple[int, tuple[Header, ...]]:
@@ -85,6 +90,8 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
         return read
 
     def __missing__(self, field: tuple[str, str]) -> Header:
+        if not isinstance(field, tuple):  # a text of two characters would pass for one
+            raise TypeError(f"{field!r}")
         name, value = field
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"{field!r}")
@@ -152,8 +159,17 @@ class WsgiExchange(Exchange):
         elif self.phase is not DONE:
             self._send_more(body, more)
 
-    def _check_open(self) -> bool:
-        return self.peer is not GONE and self.phase is not DONE
+    def _not_collected(self, error: BaseException) -> None:
+        """The content could not be received, or not be kept: the application is not to blame."""
+        if isinstance(error, SpoolError):
+            log.error("Answered 500, since the content cannot be kept: %s: %s", self.describe(), error)
+            self._fail()
+        else:
+            self._failed(error)
+
+    def _bodiless_head(self) -> bool:
+        """Whether the response is its head alone, whatever content there is."""
+        return self.scope["method"] == "HEAD" or (self._head is not None and self._head[0] in {204, 304})
 
     def _take_content(self) -> bytes:
         """The content of a request that has arrived whole."""
@@ -172,20 +188,24 @@ def _as_it_is(task: Any) -> Any:
 def whole(result: Any) -> bytes | None:
     """The content, where `result`, a list or tuple, is short enough for one; None to have it iterated over."""
     if len(result) == 1:
-        if type(result[0]) is not bytes:
-            raise not_bytes(result[0])
         content: bytes = result[0]
-        return content
-    if sum(map(len, result)) > JOINED:
-        return None
-    try:
-        return b"".join(result)
-    except TypeError:
-        raise not_bytes(next(each for each in result if not isinstance(each, bytes))) from None
+        return content if type(content) is bytes else as_bytes(content)
+    parts = [content if type(content) is bytes else as_bytes(content) for content in result]
+    return b"".join(parts) if sum(map(len, parts)) <= JOINED else None
 
 
-def not_bytes(content: Any) -> ApplicationError:
-    return ApplicationError(f"a WSGI application's content is bytes, not {type(content).__name__}")
+def as_bytes(content: Any) -> bytes:
+    """For what is not plain bytes: a class of theirs. Raises ApplicationError."""
+    if isinstance(content, bytes):
+        return bytes(content)
+    raise ApplicationError(f"a WSGI application's content is bytes, not {type(content).__name__}")
+
+
+def parts_of(result: Any) -> Iterator[Any]:
+    """What is in a result, one by one. Raises ApplicationError."""
+    if not hasattr(type(result), "__iter__") and not hasattr(type(result), "__getitem__"):
+        raise ApplicationError(f"a WSGI application returns an iterable of bytes, not {type(result).__name__}")
+    return iter(result)
 
 
 def close(result: Any) -> None:

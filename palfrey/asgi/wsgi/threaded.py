@@ -27,7 +27,7 @@ from palfrey.asgi.exchange import DONE, GONE, Exchange
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected, is_farewell
 from palfrey.asgi.wsgi.input import SPOOL, Arriving, Spool, collect
-from palfrey.asgi.wsgi.response import WsgiExchange, close, not_bytes, whole, zero_copy
+from palfrey.asgi.wsgi.response import WsgiExchange, as_bytes, close, parts_of, whole, zero_copy
 from palfrey.errors import from_the_app
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ each part it would take the interpreter from the loop each time, for a switch in
 PART = 4096
 """What a part counts for beside its bytes: a thread that makes small ones must wait as well, or the loop had no end."""
 
+_MAKING = threading.Lock()
 _REFUSAL = (503, ((b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")), -1)
+
+
+def _say_unclosed(error: BaseException, request: str) -> None:
+    log.error("Exception in WSGI application, closing its answer to %s", request, exc_info=from_the_app(error))
 
 
 class Closing:
@@ -65,7 +70,7 @@ class Closing:
         try:
             close(self._result)
         except BaseException as error:
-            log.error("Exception in WSGI application, closing its answer to %s", self._request, exc_info=error)
+            _say_unclosed(error, self._request)
         if app.errors.begun:
             app.errors.end(self)
         app.pool.call_back(app.pool.done)
@@ -99,7 +104,7 @@ class ThreadedExchange(WsgiExchange):
         self._begun = False
         self._head = None
         self._broken = False
-        """Nothing can be sent any more. Set by the loop."""
+        """Nothing can be sent any more, or all has been. Set by the loop."""
         self._over = False
         """The thread is through with it. Of the loop."""
         self._error: BaseException | None = None
@@ -159,27 +164,28 @@ class ThreadedExchange(WsgiExchange):
             early = not complete and pool.reserve()
             if not complete and not early:
                 await collect(self.receive, spool)
+            content = spool.file()
         except BaseException as error:
             spool.close()
-            self._failed(error)
+            self._not_collected(error)
             self._end()
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
         if early:
             try:
-                await self._begin_early(spool)
+                await self._begin_early(content)
             finally:
                 pool.release()
         else:
             self._size = spool.size
-            self._input = spool.file()
+            self._input = content
             self._submit()
 
-    async def _begin_early(self, spool: Spool) -> None:
+    async def _begin_early(self, content: IO[bytes]) -> None:
         """Hands the request over with what there is of its content, and returns when the rest is there or in vain."""
-        with spool.file() as collected:
-            arriving = self._arriving = Arriving(collected.read(), self.app.pool.call_back)
+        with content:
+            arriving = self._arriving = Arriving(content.read(), self.app.pool.call_back)
         self._input = io.BufferedReader(arriving, 1 << 16)
         self._submit()
         try:
@@ -226,42 +232,47 @@ class ThreadedExchange(WsgiExchange):
             try:
                 close(result)
             except BaseException as error:
-                self._error = self._error or from_the_app(error)
+                if self._error is None:
+                    self._error = from_the_app(error)
+                else:
+                    _say_unclosed(error, self.describe())
         if app.errors.begun:
             app.errors.end(self)
         self.thread = 0
         pool.call_back(self._finished)
 
     def _iterate(self, result: Any) -> None:
-        length, sent, last = -1, 0, False
-        for part in result:
-            if type(part) is not bytes:
-                raise not_bytes(part)
-            if part:
-                if not sent and self._head is not None:  # start_response may come as late as with the first part
-                    length = self._head[2]
-                sent += len(part)
-                last = sent == length and not self._begun
-                self._say(part, not last)
-        if not last:
+        over = False
+        for part in parts_of(result):
+            content = part if type(part) is bytes else as_bytes(part)
+            if not content:
+                continue
+            if over:
+                raise ApplicationError("the content is longer than its Content-Length")
+            if self._bodiless_head():
+                break  # an endless stream would have no end
+            # start_response may come as late as with the first part, which may be the whole content.
+            over = not self._begun and self._head is not None and len(content) == self._head[2]
+            self._say(content, not over)
+        if not over:
             self._say(b"", False)
 
     def write(self, data: bytes) -> None:
         """Raises ClientDisconnected when nobody takes it. Waits while the client reads too slowly."""
-        if type(data) is not bytes:
-            raise not_bytes(data)
-        if data:
-            self._say(data, True)
+        content = data if type(data) is bytes else as_bytes(data)
+        if content or not self._begun:  # the first one sends the head
+            self._say(content, True)
 
     def _say(self, part: bytes, more: bool) -> None:
         """Has the loop send it. Waits, if it is too far ahead then."""
         gate = self._gate
         if gate is None:
-            gate = self._gate = threading.Condition()
+            with _MAKING:  # the application may have threads of its own that write
+                gate = self._gate = self._gate or threading.Condition()
         self._begun = True
         with gate:
             if self._broken:
-                raise ClientDisconnected("the client is gone")
+                raise ClientDisconnected("the client is gone, or the response is over")
             self._ahead += len(part) + PART
             self._parts.append((part, more))
         self.app.pool.call_back(self._pass_on)
@@ -314,10 +325,10 @@ class ThreadedExchange(WsgiExchange):
             with gate:
                 self._ahead -= count
                 if self._ahead <= WINDOW // 2:
-                    gate.notify()
+                    gate.notify_all()
 
     def _break(self) -> None:
-        """Nothing can be sent any more: tells the thread."""
+        """Nothing can be sent any more: tells the threads."""
         self._broken = True
         self._parts.clear()
         if self._arriving is not None:
@@ -325,7 +336,7 @@ class ThreadedExchange(WsgiExchange):
         gate = self._gate
         if gate is not None:
             with gate:
-                gate.notify()
+                gate.notify_all()
 
     def _conclude(self) -> None:
         """All that there is has been sent."""
@@ -356,9 +367,9 @@ class ThreadedExchange(WsgiExchange):
 
     def _end(self) -> None:
         """Nothing more will be done for this request."""
+        self._break()  # for who writes on, in a thread of the application's own
         self._running.discard(self)
         if self._arriving is not None:
-            self._arriving.cut()
             self._wake()  # who receives the rest
         if self._input is not None:
             self._input.close()
