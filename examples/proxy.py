@@ -5,17 +5,20 @@ Run: python examples/proxy.py 127.0.0.1:8080 127.0.0.1:8000
 It reads requests as strictly as Palfrey does, refuses what Palfrey refuses, and writes anew what it has read, so that
 nothing that two readers could see differently gets past it. Content passes in both directions as it comes, at the pace
 of whoever takes it, and is never in memory as a whole. Each request has a connection to the origin for itself, whose
-end ends the client's connection, too; the response is passed on as it is.
+end ends the client's connection, too; the response is passed on as it is. A client that goes takes its request to the
+origin with it. What is missing is time: nobody is ever too slow for it.
 """
 
 import asyncio
 import contextlib
+import socket
+import struct
 import sys
 
 from palfrey.http import CONTINUE, Memory, RequestError, RequestParser, ResponseHeads, chunk
 
 PIECE = 65536
-memory, heads = Memory(), ResponseHeads()
+memory, heads, connections = Memory(), ResponseHeads(), set()
 
 
 def head_for_origin(request, client):
@@ -23,8 +26,7 @@ def head_for_origin(request, client):
     method, version = request.method.encode(), request.version.encode()
     lines = [b"%b %b HTTP/%b" % (method, request.origin_form, version), *map(b": ".join, request.end_to_end)]
     lines += [b"x-forwarded-for: " + client, b"via: %b toolkit" % version, b"connection: close"]
-    if request.length is None:
-        lines.append(b"transfer-encoding: chunked")
+    lines += [b"transfer-encoding: chunked"] if request.length is None else []
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
@@ -36,61 +38,61 @@ async def feed(parser, reader):
 
 
 async def upload(parser, reader, origin):
-    """The request's content, from the client to the origin."""
+    """The request's content, from the client to the origin; and from then on, whether the client is still there."""
     request = parser.request
-    try:
-        while True:
-            content = request.body.read()
+    while True:
+        content = request.body.read()
+        with contextlib.suppress(ConnectionError):  # an origin that wants no more of it may have answered
             origin.write(content if request.length is not None else chunk(content, more=not parser.completed))
             await origin.drain()
-            if parser.completed:
-                return
-            await feed(parser, reader)
-    except RequestError:
-        origin.transport.abort()  # it must not take the request for a whole one
-        raise
-    except ConnectionError:
-        pass  # an origin that wants no more of it may have answered
+        if parser.completed:
+            break
+        await feed(parser, reader)
+    while await feed(parser, reader):
+        pass
 
 
-async def relay(reader, writer, host, port):
-    """One request and its response. Returns the status and the reason of a refusal, or None."""
-    parser, answered, sending = RequestParser(memory=memory), False, None
+async def relay(parser, reader, writer, host, port):
+    """One request and its response. Raises RequestErrors and OSErrors; who was answered by then sees a cut."""
+    while parser.request is None:
+        if not await feed(parser, reader):
+            return
+    if parser.request.expects_continue:
+        writer.write(CONTINUE)
+    client, answered = writer.get_extra_info("peername") or ["unknown"], False  # it may be gone already
+    response, origin = await asyncio.open_connection(host, port)
+    origin.write(head_for_origin(parser.request, client[0].encode()))
     try:
-        while parser.request is None:
-            if not await feed(parser, reader):
-                return None
-        if parser.request.expects_continue:
-            writer.write(CONTINUE)
-        response, origin = await asyncio.open_connection(host, port)
-        origin.write(head_for_origin(parser.request, writer.get_extra_info("peername")[0].encode()))
-        sending = asyncio.create_task(upload(parser, reader, origin))
-        while data := await response.read(PIECE):
-            answered = True
-            writer.write(data)
-            await writer.drain()
-        if sending.done():
-            sending.result()
-    except RequestError as error:
-        return None if answered else (error.status, str(error))
-    except OSError as error:  # one of the two is gone: a response must not look whole that is not
-        if answered:
-            writer.transport.abort()
-        return (502, str(error))
-    finally:
-        if sending is not None:
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(upload(parser, reader, origin))
+            while data := await response.read(PIECE):
+                answered = True
+                writer.write(data)
+                await writer.drain()
+            if not answered:
+                raise ConnectionError("the origin left without an answer")
             sending.cancel()
-            await asyncio.wait((sending,))
             origin.close()
-    return None if answered else (502, "the origin did not answer")
+    except* (RequestError, OSError):
+        origin.transport.abort()  # it must not take the request for a whole one, nor work for nobody
+        if answered:  # a response must not look whole that is not: whose end is the connection's is reset
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        raise
 
 
 async def serve(reader, writer, host, port):
     """One connection of a client's."""
-    refusal = await relay(reader, writer, host, port)
-    if refusal is not None:
-        text = f"{refusal[1]}\n".encode()
-        writer.write(heads.render(refusal[0], [(b"content-type", b"text/plain")], length=len(text)).data + text)
+    connections.add(task := asyncio.current_task())  # a loop does not keep alive what it runs
+    task.add_done_callback(connections.discard)
+    parser = RequestParser(memory=memory)
+    try:
+        await relay(parser, reader, writer, host, port)
+    except* (RequestError, OSError) as errors:
+        error = errors.exceptions[0]
+        print(repr(error), file=sys.stderr)
+        # An OSError is the origin's: a client's is nobody's answer.
+        writer.write(heads.render(getattr(error, "status", 502), length=0).data)
     with contextlib.suppress(OSError):
         await writer.drain()
         writer.write_eof()

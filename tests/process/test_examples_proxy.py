@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.processes import PATIENCE, Server
-from tests.support.rawhttp import Client, Cut
+from tests.support.rawhttp import Client, Cut, Reset
 
 pytestmark = pytest.mark.xdist_group("examples_proxy")
 
@@ -65,6 +65,12 @@ async def echo(scope, headers, receive, send):
 async def early(scope, headers, receive, send):
     await respond(send, b"no more", 413)
 
+async def silent(scope, headers, receive, send):
+    say("asked in vain")
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    say("left alone")
+
 async def large(scope, headers, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for number in range(320):
@@ -76,6 +82,7 @@ async def broken(scope, headers, receive, send):
     raise RuntimeError("as it was asked to")
 
 answers = {"/": see, "/digest": digest, "/echo": echo, "/early": early, "/large": large, "/broken": broken}
+answers["/silent"] = silent
 '''
 
 
@@ -184,6 +191,35 @@ def test_a_request_that_is_cut_short_is_never_whole(origin: Server, client: Clie
     assert client.response().status == 400
 
 
+def test_a_client_that_vanishes_takes_its_request_with_it(origin: Server, client: Client) -> None:
+    client.send(b"POST /digest HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+    client.send(b"!")
+    client.reset()
+    origin.wait_for("cut short")
+
+
+def test_a_client_that_vanishes_is_not_worked_for(origin: Server, client: Client) -> None:
+    client.send(b"GET /silent HTTP/1.1\r\nHost: a\r\n\r\n")
+    origin.wait_for("asked in vain")
+    client.reset()
+    origin.wait_for("left alone")
+
+
+def test_nothing_looks_whole_to_an_old_client_that_is_not(client: Client) -> None:
+    client.send(b"POST /echo HTTP/1.0\r\nContent-Length: 6\r\n\r\none")
+    assert b"connection: close" in client.head().lower()
+    assert client.take(3) == b"one"
+    client.half_close()  # and a response is reset whose end would be the connection's
+    with pytest.raises(Reset):
+        client.rest()
+
+
+def test_a_second_request_is_asked_again_elsewhere(client: Client) -> None:
+    client.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.response("HEAD").closes
+    client.expect_end()
+
+
 def test_a_response_that_is_cut_short_does_not_look_whole(client: Client) -> None:
     with pytest.raises(Cut):
         client.request(b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -196,4 +232,7 @@ def test_an_origin_that_is_not_there() -> None:
             Proxy(reserved.getsockname()[1]) as proxy,
             Client.connect(("127.0.0.1", proxy.port)) as client,
         ):
-            assert client.request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 502
+            answer = client.request(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD")
+            assert answer.status == 502
+            client.expect_end()
+            proxy.wait_for("ConnectionRefusedError")
