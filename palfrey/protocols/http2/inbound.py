@@ -318,7 +318,11 @@ class Inbound(Control):
             self._reader.skip(block)
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "trailers that do not end their stream")
         else:
-            self._reader.read_trailers(block)
+            try:
+                self._reader.read_trailers(block)
+            except ProtocolError:
+                stream.end_of_refused()
+                raise
             stream.check_length(True)
             stream.end_of_request()
 
@@ -339,11 +343,13 @@ class Inbound(Control):
         elif not flags & END_STREAM:
             self._control.spend(self._work())
         stream = self.streams.get(number)
-        if stream is None:
-            self._check_open(number, None, "DATA")
-        else:
-            stream.receive(payload, count, bool(flags & END_STREAM))
-        self._open_window()
+        try:
+            if stream is None:
+                self._check_open(number, None, "DATA")
+            else:
+                stream.receive(payload, count, bool(flags & END_STREAM))
+        finally:
+            self._open_window()
 
     def _on_first_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if flags & ACK:

@@ -149,6 +149,8 @@ class Stream(Sending):
         else:
             self._owed += count - size
             if self.service.limit_body and self.received > self.service.limit_body:
+                if ended:
+                    self.end_of_refused()
                 raise ProtocolError(413, "the content is longer than limit_request_body")
             if size:
                 self._ahead += size
@@ -177,6 +179,11 @@ class Stream(Sending):
                 self.exchange.feed_eof()
         if self.tunnel is not None:
             self.tunnel.end_of_file()
+
+    def end_of_refused(self) -> None:
+        """END_STREAM has come with what is refused: nothing more is to be dropped, nobody to be told to stop."""
+        if self.state is OPEN:
+            self.state = ASKED
 
     def _drop(self, count: int, ended: bool) -> None:
         """Content that nobody wants any more."""

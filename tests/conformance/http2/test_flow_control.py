@@ -23,7 +23,7 @@ from tests.support.http2frames import (
     settings,
     window_update,
 )
-from tests.support.inprocess import http, looped, read_body, respond
+from tests.support.inprocess import http, logged, looped, read_body, respond
 
 SMALL = {"http2_initial_window_size": 65535, "http2_initial_connection_window_size": 200_000}
 FRAME = bytes(16384)
@@ -181,6 +181,21 @@ async def test_nothing_leaks_from_the_connections_window():
     await client.roundtrip()
     assert 0 <= 65535 + given(client, 0) - sent <= 200_000
     assert 65535 + given(client, 0) - sent >= 100_000
+
+
+@pytest.mark.parametrize("length", [[], [("content-length", "99")]], ids=["too long", "longer than it said"])
+@looped
+async def test_content_that_is_refused_goes_back_to_the_connection(length: list[tuple[str, str]]):
+    """Each time all of it in one frame; else nobody could send anything any more."""
+    link, client = await connected(Taking().app, **SMALL, limit_request_body=100)
+    with logged():
+        for _ in range(20):
+            stream = await client.request("POST", "/", *length, body=FRAME)
+            answer = client.answer(stream)
+            await client.until(lambda answer=answer: answer.over, "the answer")  # type: ignore[misc]
+            assert answer.status == (0 if length else 413)
+    assert link.connection.receive_window > 100_000
+    assert link.connection.streams == {}, "their clients have ended them"
 
 
 @looped

@@ -87,6 +87,24 @@ async def test_a_refused_head_request_has_no_content(limit):
 
 
 @looped
+async def test_trailers_that_are_too_large_end_their_stream():
+    """It is answered, and over: no RST_STREAM for it comes behind."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, await read_body(receive))
+
+    link, client = await connected(app, limit_request_head=200)
+    with logged():
+        stream = await client.request("POST", "/", ends=False)
+        await client.send(data(stream, b"content"), headers(stream, client.block([("x-trailer", "x" * 300)])))
+        assert (await client.response(stream)).status == 431
+    await client.roundtrip()
+    assert link.connection.streams == {}
+    assert client.answer(stream).code is None
+
+
+@looped
 async def test_priority_on_a_stream_that_was_reset_is_ignored():
     """RFC 9113 section 5.1: no second RST_STREAM, whatever it says."""
 
