@@ -23,7 +23,8 @@ log = logging.getLogger("palfrey.error")
 SPEC = {"version": "3.0", "spec_version": "2.0"}
 
 CANCEL_PATIENCE = 0.5
-"""Seconds that the application's coroutine has to end once it is cancelled; one that will not is left behind."""
+"""Seconds that the application's coroutine has to end once it has said its last word, and again once it is cancelled;
+one that will not is left behind."""
 
 
 class Phase(Enum):
@@ -50,6 +51,8 @@ class Lifespan:
         self._answer: asyncio.Future[str | None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._raised: BaseException | None = None
+        self._parting = False
+        """There will be no further message."""
 
     async def startup(self) -> None:
         """Returns when the application is ready to serve. Raises LifespanError when it says or shows that it is not."""
@@ -59,6 +62,7 @@ class Lifespan:
         self.phase = Phase.STARTING
         failure = await self._ask("lifespan.startup")
         if failure is not None:
+            await self._leave()
             # Starlette sends its whole traceback as the message; the last line of one says what happened.
             lines = failure.strip().splitlines() or ["it gave no reason"]
             detail = failure.rstrip() if len(lines) > 1 else ""
@@ -92,12 +96,26 @@ class Lifespan:
             return
         self.phase = Phase.STOPPING
         failure = await self._ask("lifespan.shutdown")
+        await self._leave()
         if failure is not None:
             log.error("The application's lifespan shutdown failed: %s", failure or "it gave no reason")
         elif self._raised is not None:
             error = from_the_app(self._raised)
             log.error("The application's lifespan raised during shutdown", exc_info=error)
+
+    async def _leave(self) -> None:
+        """Has the coroutine end: it has said its last word, and may have something to close behind that (a wrapper that
+        is around another application). One that asks for a further message is through with it."""
+        self._parting = True
+        if self._task is not None:
+            await asyncio.wait((self._task,), timeout=CANCEL_PATIENCE)
         await self.cancel()
+
+    async def _receive(self) -> Message:
+        if self._parting:
+            self._parting = False  # to one that catches this and asks again it is not said for ever
+            raise asyncio.CancelledError
+        return await self._inbox.get()
 
     async def _ask(self, kind: str) -> str | None:
         """Puts `kind` in; None when it was answered "complete" or the application ended, else the failure's text."""
@@ -111,7 +129,7 @@ class Lifespan:
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": dict(SPEC), "state": self.state}
         try:
-            await self._app(scope, self._inbox.get, self._send)
+            await self._app(scope, self._receive, self._send)
         except asyncio.CancelledError:
             pass
         except BaseException as error:  # any way out of the application, SystemExit included, is only its end

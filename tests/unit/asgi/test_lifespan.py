@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -233,3 +234,71 @@ async def test_shutdown_of_what_never_started():
     life = Lifespan(script(*GOOD), "on")
     await life.shutdown()
     assert life.phase is Phase.NEW
+
+
+@pytest.mark.parametrize("word", ["startup.failed", "shutdown.complete", "shutdown.failed"])
+@looped
+async def test_what_is_around_the_application_has_time_to_close(word):
+    closed = []
+
+    async def wrapped(scope, receive, send):
+        try:
+            while True:  # one message after another, as the specification's example does
+                kind = (await receive())["type"].partition(".")[2]
+                await send(says(word if word.startswith(kind) else f"{kind}.complete"))
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            closed.append(True)
+
+    life = Lifespan(wrapped, "on")
+    with logged():
+        if word == "startup.failed":
+            with pytest.raises(LifespanError):
+                await life.startup()
+        else:
+            await life.startup()
+            await life.shutdown()
+    assert closed == [True]
+    assert life.phase is Phase.ENDED
+
+
+@looped
+async def test_one_that_catches_everything_and_asks_again(monkeypatch):
+    monkeypatch.setattr(module, "CANCEL_PATIENCE", 0.01)
+
+    async def deaf(scope, receive, send):
+        for _ in range(4):
+            with contextlib.suppress(BaseException):
+                kind = (await receive())["type"]
+                await send({"type": f"{kind}.complete"})
+
+    life = Lifespan(deaf, "on")
+    await life.startup()
+    await life.shutdown()
+    assert life.phase is Phase.ENDED
+
+
+@looped
+async def test_raising_behind_shutdown_complete_is_logged():
+    async def wrapped(scope, receive, send):
+        await script(*GOOD)(scope, receive, send)
+        await asyncio.sleep(0)
+        raise Broken("while closing")
+
+    life = Lifespan(wrapped, "on")
+    await life.startup()
+    with logged() as records:
+        await life.shutdown()
+    assert "Broken: while closing" in records.errors[0]
+
+
+@looped
+async def test_one_that_stays_behind_its_last_word_is_cancelled(monkeypatch):
+    monkeypatch.setattr(module, "CANCEL_PATIENCE", 0.01)
+    life = Lifespan(script(*GOOD, asyncio.Event()), "on")
+    await life.startup()
+    with logged() as records:
+        await life.shutdown()
+    assert life.phase is Phase.ENDED
+    assert records.records == []
