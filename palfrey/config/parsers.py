@@ -276,6 +276,10 @@ def _read_free_field_name(value: object) -> str:
 free_field_name: Parser[str] = Parser(_read_free_field_name, "the name of a header", "HEADER")
 
 
+_FRAMING = ("connection", "content-length", "keep-alive", "transfer-encoding")
+"""Headers that each response has, or has not, for reasons of its own."""
+
+
 def _read_header(value: object) -> tuple[str, str]:
     if isinstance(value, str):
         name, colon, content = value.partition(":")
@@ -290,6 +294,8 @@ def _read_header(value: object) -> tuple[str, str]:
     name, content = name.strip(" \t"), content.strip(" \t")
     if not TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is not a header name: letters, digits and !#$%&'*+-.^_`|~ only")
+    if name.lower() in _FRAMING:
+        raise ValueError(f"{name} cannot be the same in all responses: it says how each one ends")
     if any(character in content for character in "\r\n\0"):
         raise ValueError(f"the value of {name} must not contain a line break or a NUL byte (RFC 9110, section 5.5)")
     try:
