@@ -67,6 +67,10 @@ class Connection(Protocol):
     def part(self) -> None:
         """Closes it, in order, if it has nothing in hand. Otherwise the drain closes it after its response."""
 
+    def say_last_word(self) -> bool:
+        """The worker ends at once, and nobody is waited for: say so where the protocol has a word for it and the client
+        reads. False where nothing was said."""
+
     def cut(self) -> str | None:
         """Drops the connection at once. Returns what was cut short, in a few words, or None if it was idle."""
 
@@ -222,6 +226,11 @@ class Service:
         self.farewell = Close.GOING_AWAY if last else Close.SERVICE_RESTART
         for connection in list(self.connections):
             connection.leave(self.farewell)
+
+    def say_last_words(self) -> list[Connection]:
+        """The worker ends at once: those that were told so, and are to be cut when that is written."""
+        self.farewell = Close.GOING_AWAY
+        return [connection for connection in list(self.connections) if connection.say_last_word()]
 
     def end_draining(self) -> None:
         """Connections may go on again after their responses."""

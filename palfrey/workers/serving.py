@@ -23,10 +23,10 @@ from palfrey.protocols.service import Service
 from palfrey.workers.accept import Acceptor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from palfrey.config.settings import Settings
-    from palfrey.protocols.service import AccessLog
+    from palfrey.protocols.service import AccessLog, Connection
     from palfrey.system.sockets import Listener
     from palfrey.system.tls import ServerTls
     from palfrey.types import ASGIApp
@@ -42,6 +42,9 @@ SHUTDOWN_FLOOR = 3.0
 fast one. With CANCEL_GRACE it stays below what the arbiter waits beyond its workers' own deadlines."""
 CANCEL_GRACE = 1.0
 """Seconds that the application's cancelled requests have to end."""
+FLUSH = 2
+"""Turns of the loop after which what was to be written is written, as far as the kernel takes it: HTTP/2 gathers what a
+turn brings, and uvloop does."""
 ON_ITS_WAY = 0.05
 """Seconds in which a request that was just being sent arrives; new code needs longer to get ready."""
 NAMED_CUTS = 10
@@ -82,6 +85,8 @@ class Serving:
         self.pause = min(SWEEP, settings.timeout / 4 or SWEEP)
         """Seconds between two sweeps."""
         self._deadline = 0.0
+        self._told: list[Connection] = []
+        """They were told that the end comes at once, and are still to be cut."""
         self._parting: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -144,22 +149,24 @@ class Serving:
         try:
             await asyncio.wait_for(service.wait_until_empty(), max(0.0, deadline - self._loop.time()))
         except TimeoutError:
-            self._cut()
+            self._cut(list(self.service.connections))
         tasks = self._tasks()
         if tasks:
             # Responses are out; what runs on is background work of the application.
             await asyncio.wait(tasks, timeout=max(0.0, deadline - self._loop.time()))
 
     def quit(self) -> None:
-        """Stops at once: nothing more is accepted, every connection is cut."""
+        """Stops at once: nothing more is accepted, every connection is cut. Those whose protocol has a last word, which
+        can be written at once, are told it, and cut by `close`."""
         self._deadline = 0.0
         self._acceptor.close()
         self.service.begin_draining()
         self._acceptor.give_up()
-        self._cut()
+        self._told = self.service.say_last_words()
+        self._cut(self.service.connections.difference(self._told))
 
-    def _cut(self) -> None:
-        cut = [what for connection in list(self.service.connections) if (what := connection.cut()) is not None]
+    def _cut(self, connections: Iterable[Connection]) -> None:
+        cut = [what for connection in connections if (what := connection.cut()) is not None]
         for what in cut[:NAMED_CUTS]:
             log.warning("Cut short: %s", what)
         if len(cut) > NAMED_CUTS:
@@ -170,6 +177,10 @@ class Serving:
 
     async def close(self) -> None:
         """Cancels what still runs, then lifespan shutdown. Returns when the application is done or out of time."""
+        if self._told:
+            for _ in range(FLUSH):
+                await asyncio.sleep(0)
+            self._cut(self.service.connections.intersection(self._told))
         tasks = self._tasks()
         for task in tasks:
             task.cancel()

@@ -143,16 +143,34 @@ def test_one_that_is_accepted_while_its_worker_ends_is_sent_away_in_order(
     server.wait_for(f"disconnect {code} ''")
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_a_quick_end_waits_for_nobody(serve: Start, hold: Path, number: int) -> None:
-    server = serve(workers=1)
-    with connected(server.port, "/lingers") as client:
+def test_a_quick_end_says_so_and_waits_for_nobody(
+    serve: Start, site: Path, hold: Path, number: int, loop: str, tls: bool
+) -> None:
+    server = serve("--loop", loop, *(put(site, OLD) if tls else ()), workers=1)
+    with connected(server.port, "/lingers", context=trusting() if tls else None) as client:
         server.signal(number)
-        with pytest.raises(ConnectionClosed):
-            client.recv(timeout=PATIENCE)
-        assert client.close_code == 1006
-    server.wait_for("disconnect 1006")
+        assert closing(client) == (1001, "")
+    server.wait_for("disconnect 1001 ''")
     server.wait()
+
+
+def test_a_quick_end_is_no_later_for_clients_that_do_not_read_or_do_not_answer(serve: Start, hold: Path) -> None:
+    server = serve(workers=1)
+    with (
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as mute,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as deaf,
+    ):
+        mute.sendall(HANDSHAKE)
+        deaf.sendall(HANDSHAKE.replace(b"GET / ", b"GET /floods "))
+        server.wait_for_each("open", "open", "full")
+        server.signal(signal.SIGQUIT)
+        assert server.wait() == 0
+        assert read_all(mute).endswith(b"\r\n\r\n" + GOING_AWAY)
+        assert GOING_AWAY not in read_all(deaf)
+    server.wait_for_each("disconnect 1001 ''", "disconnect 1006 ''")
 
 
 def test_a_worker_that_is_told_to_end_by_a_signal_of_its_own_cannot_know_who_serves_on(serve: Start) -> None:

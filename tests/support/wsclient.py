@@ -64,6 +64,10 @@ async def app(scope, receive, send):
         raise OSError("the database is gone")
     if path == "/returns":
         return
+    if path == "/floods":
+        flood = asyncio.ensure_future(send({"type": "websocket.send", "bytes": bytes(1 << 25)}))
+        await asyncio.sleep(0)
+        say("full")
     say("open")
     while True:
         message = await receive()

@@ -406,6 +406,9 @@ class Http1Connection(Inbound):
         if self.phase is HEAD and not self._pending:
             self._close_idle()
 
+    def say_last_word(self) -> bool:
+        return False
+
     def cut(self) -> str | None:
         exchange = self.exchange
         busy = None

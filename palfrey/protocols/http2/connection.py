@@ -289,6 +289,13 @@ class Http2Connection(Inbound):
         else:
             self._announce()
 
+    def say_last_word(self) -> bool:
+        """With the last stream that was served: the client may ask for those behind it again, of somebody else."""
+        if not self.writable or (self.phase is not OPEN and self.phase is not ANNOUNCED):
+            return False
+        self._name_last()
+        return True
+
     def cut(self) -> str | None:
         busy = None
         for stream in self.streams.values():

@@ -157,6 +157,9 @@ class Front(asyncio.Protocol):
         if not self._pending and not self._transport.is_closing():
             self._close_idle()
 
+    def say_last_word(self) -> bool:
+        return False
+
     def cut(self) -> str | None:
         self._transport.abort()
         return None

@@ -409,6 +409,12 @@ class Engine(Drained):
     def part(self) -> None:
         self.leave(Close.SERVICE_RESTART)
 
+    def say_last_word(self) -> bool:
+        if self._phase is not OPEN or not self.writable:
+            return False
+        self.leave(Close.GOING_AWAY)
+        return True
+
     def cut(self) -> str | None:
         busy = self._exchange.describe() if self._phase is OPEN else None
         self._lose()

@@ -13,6 +13,8 @@ from palfrey.observe.access import AccessLog
 from palfrey.system.sockets import open_listeners, parse_bind
 from palfrey.workers import serving as module
 from palfrey.workers.serving import Serving
+from tests.support.http2 import Client, SocketLink
+from tests.support.http2frames import Kind
 from tests.support.inprocess import echo, logged, looped
 
 
@@ -256,6 +258,47 @@ async def test_websockets_leave_with_the_code_of_the_end():
         assert serving.service.open_websockets == 0
         writer.close()
         await serving.close()
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+@looped
+async def test_a_quick_end_tells_websockets_so_and_waits_for_none(hurried):
+    ends = []
+
+    async def app(scope, receive, send):
+        await accepting(scope, receive, send)
+        ends.append(await receive())
+
+    serving = make(app, lifespan="off")
+    await serving.start()
+    clients = [await asyncio.open_connection(*serving.address) for _ in range(3)]
+    for reader, writer in clients:
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+    if hurried:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(serving.drain(last=True), 0.01)
+    with logged() as records:
+        await end(serving)
+    assert serving.service.open_websockets == 0
+    for reader, writer in clients:
+        assert await reader.read() == b"\x88\x02" + (1001).to_bytes(2, "big")
+        writer.close()
+    assert [message["code"] for message in ends] == [1001] * 3
+    assert records.warnings == []
+
+
+@looped
+async def test_a_quick_end_tells_http2_which_request_was_the_last():
+    serving = make(echo, lifespan="off", http="h2")
+    await serving.start()
+    client = Client(await SocketLink.connect(serving.address))
+    await client.begin()
+    assert (await client.response(await client.request())).status == 200
+    await end(serving)
+    last = await client.expect(Kind.GOAWAY)
+    assert last.payload == (1).to_bytes(4, "big") + bytes(4)
+    client.link.close()
 
 
 @looped

@@ -222,6 +222,18 @@ async def test_a_worker_that_drains_is_said_as_soon_as_the_client_is_there():
 
 
 @looped
+async def test_a_last_word_names_the_last_stream_and_is_said_to_who_listens():
+    _, link, client = await in_phase(Phase.OPEN)
+    stream = await client.request("GET", "/one")
+    assert link.connection.say_last_word()
+    assert (await client.expect(Kind.GOAWAY)).payload == stream.to_bytes(4, "big") + bytes(4)
+    assert not link.connection.say_last_word(), "it is leaving"
+    _, link, client = await in_phase(Phase.OPEN)
+    link.connection.pause_writing()
+    assert not link.connection.say_last_word(), "its client does not read"
+
+
+@looped
 async def test_cut_names_what_it_cut():
     app, link, client = await in_phase(Phase.OPEN)
     await client.request("GET", "/one")
