@@ -157,7 +157,6 @@ class Hands:
     def _announce(self, action: Announce) -> None:
         desk, heir = self._desk, self._upgrade.heir
         desk.voice.serves(action, desk.house.main_pid)
-        desk.scoreboard.ready = True
         if heir.waits and action.ready < action.target:
             heir.is_short()
         else:

@@ -52,7 +52,6 @@ class Orders:
             if fast:
                 roster.stop(fast=True)
             return
-        self._desk.scoreboard.ready = False
         delay = 0.0 if fast else roster.depart(time.monotonic())
         if delay:
             self._desk.house.generations.withdraw()

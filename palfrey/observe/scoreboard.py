@@ -184,16 +184,6 @@ class Scoreboard:
     def reach(self, rows: int) -> None:
         self._shared[0] = rows
 
-    @property
-    def ready(self) -> bool:
-        """The service serves and means to go on: what a load balancer is to be told. Written by the arbiter; read by
-        nobody until there is a health endpoint."""
-        return bool(self._shared[1])
-
-    @ready.setter
-    def ready(self, ready: bool) -> None:
-        self._shared[1] = ready
-
     def column(self, field: _Int) -> list[int]:
         """One number of each row that has been given out, by index: the cheapest look at all processes."""
         return self._words[field.word : self.reach * WORDS : WORDS].tolist()
