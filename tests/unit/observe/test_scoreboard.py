@@ -116,13 +116,3 @@ def test_a_column_is_one_number_of_each_row_within_reach() -> None:
     board.reach = 3
     assert board.column(Row.admits) == [10, 11, 12]
     assert board.column(Row.looks) == [0, 1, 2]
-
-
-def test_readiness_is_the_services_own() -> None:
-    board = Scoreboard(1)
-    assert not board.ready
-    board.ready = True
-    assert board.ready
-    assert (board.reach, board.row(0).pid) == (0, 0)
-    board.ready = False
-    assert not board.ready
