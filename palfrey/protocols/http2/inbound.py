@@ -28,6 +28,7 @@ from palfrey.protocols.http2.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    FRAME_SIZE,
     GOAWAY,
     HEADER_LENGTH,
     HEADERS,
@@ -66,6 +67,7 @@ a client that never reads would be noticed late."""
 GONE = Peer.GONE
 
 BEYOND_WINDOW = "more content than the connection's window has room for"
+BLOCK_TOO_LONG = "a header block that is too long"
 
 Handler = Callable[["Inbound", int, int, bytes], None]
 
@@ -157,6 +159,15 @@ class Inbound(Control):
         self._pending += data
         self._missing -= len(data)
 
+    def _check_begun(self, kind: int, length: int) -> None:
+        """A frame of which more is to come. One that could not be served is neither waited for nor kept; it may be of
+        megabytes, where http2_max_frame_size allows it."""
+        if kind == DATA:
+            if length > self.receive_window:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, BEYOND_WINDOW)
+        elif kind == HEADERS and length > self.service.limit_head and length > FRAME_SIZE:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, BLOCK_TOO_LONG)
+
     def _take_frames(self, data: bytes) -> int:
         """Handles each whole frame; returns how far that is. Raises ConnectionFault."""
         at, end = 0, len(data)
@@ -178,8 +189,7 @@ class Inbound(Control):
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
             stop = at + HEADER_LENGTH + length
             if stop > end:
-                if word & 0xFF == DATA and length > self.receive_window:
-                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, BEYOND_WINDOW)  # it is not waited for
+                self._check_begun(word & 0xFF, length)
                 self._missing = stop - end
                 break
             payload = data[at + HEADER_LENGTH : stop]
@@ -247,7 +257,7 @@ class Inbound(Control):
         most = self.limits.max_continuations
         # A block is hardly ever longer than what it says: this one could not be served.
         if (most and self._block_frames > most) or sum(map(len, self._block)) > self.service.limit_head:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block that is too long")
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, BLOCK_TOO_LONG)
         if flags & END_HEADERS:
             block, self._block = b"".join(self._block), []
             self._handlers = USUAL

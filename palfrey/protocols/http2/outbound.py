@@ -145,7 +145,7 @@ class Outbound(Watched, asyncio.Protocol):
         self._flushing = False
         if self.crowded:
             self.crowded = bool(self._schedule) or not self.writable
-            if self._schedule and self.writable and self.send_window > 0:
+            if self._schedule and self.writable and self.send_window > 0 and not self._transport.is_closing():
                 self._flushing = True
                 self.service.loop.call_soon(self.flush)
 

@@ -437,6 +437,21 @@ async def test_a_continuation_flood_of_full_frames_holds_no_more_than_a_head_may
 
 
 @looped
+async def test_a_header_block_in_one_large_frame():
+    """Where http2_max_frame_size allows it: it is neither kept nor decoded."""
+    site = await Site.of(Stubborn().app, http2_max_frame_size=1 << 23)
+    with logged():
+        site.pour(headers(1, bytes(60_000))[:20_000])
+        assert not site.link.over
+        await site.well()
+    site = await Site.of(Stubborn().app, http2_max_frame_size=1 << 23)
+    with logged():
+        site.pour(headers(1, bytes(70_000))[:9])
+        await site.cut()
+    assert site.client.frames[-1].payload.endswith(b"a header block that is too long")
+
+
+@looped
 async def test_a_continuation_flood_of_whole_heads():
     """Each of them in as many frames as it may be: a request like any other."""
     site = await Site.of(Stubborn().app)

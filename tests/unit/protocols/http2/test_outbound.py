@@ -106,6 +106,19 @@ async def test_nothing_is_taken_while_the_client_does_not_read():
 
 
 @looped
+async def test_a_transport_that_is_closing_is_not_tried_again_and_again(monkeypatch):
+    """It may have to get rid of what was written before, which takes a client that does not read some time."""
+    link, client = await wide()
+    stream = await client.request("GET", "/10000000")
+    await client.head(stream)
+    assert link.connection._flushing, "there is more to come"
+    monkeypatch.setattr(link.transport, "is_closing", lambda: True)
+    await link.settle()
+    assert link.connection.streams[stream].queued
+    assert not link.connection._flushing
+
+
+@looped
 async def test_reading_stops_and_goes_on_with_the_client():
     link, client = await wide()
     link.transport.stall(UNREAD_LIMIT)
