@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import sysconfig
+import threading
 from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
@@ -269,8 +270,9 @@ def run(app: ASGIApp | str, **settings: Any) -> int:
 
     An application object is served by this one process; an import string by an arbiter and `workers` processes, as
     on the command line. The settings are named as in the configuration file. Raises PalfreyError for what does not
-    fit or cannot start.
+    fit or cannot start. For the main thread, which hears signals; those who have a loop there await a `Server`.
     """
+    _check_place()
     if isinstance(app, str):
         resolved = from_arguments({"app": app, **settings}, os.getcwd(), os.environ)
         arbiter = importlib.import_module("palfrey.arbiter")
@@ -304,22 +306,31 @@ def forget_neighbours(directory: str) -> None:
             del sys.modules[name]
 
 
+def _check_place() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("palfrey.run listens for signals, which only the main thread can; here, use palfrey.Server")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigError(
+        "palfrey.run has a loop of its own, and one runs here: `await palfrey.Server(settings, app).serve()`"
+    )
+
+
 def _run_object(app: ASGIApp, settings: Settings, notices: Sequence[str]) -> int:
     logs = configure_logs(settings, "server")
     for notice in notices:
         logs.error.warning("%s", notice)
-    loop = make_loop(settings.loop)
-    asyncio.set_event_loop(loop)
     try:
-        logs.attach(loop.call_later)
-        loop.run_until_complete(_serve_with_signals(Server(settings, app, logs.access), logs.error))
+        with asyncio.Runner(loop_factory=lambda: make_loop(settings.loop)) as runner:
+            logs.attach(runner.get_loop().call_later)
+            runner.run(_serve_with_signals(Server(settings, app, logs.access), logs.error))
     except PalfreyError as error:
         logs.error.error("%s", error)
         raise
     finally:
         logs.close()
-        asyncio.set_event_loop(None)
-        loop.close()
     return EXIT_OK
 
 
@@ -330,8 +341,14 @@ async def _serve_with_signals(server: Server, log: Any) -> None:
         log.info("%s received: stopping", number.name)
         server.stop(at_once=server._stopping.is_set())
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
         loop.add_signal_handler(number, on_signal, number)
-    if await server.start():
-        log.info("Palfrey serves on %s (press Ctrl-C to stop)", ", ".join(server.urls))
-        await server.wait_stopped()
+    try:
+        if await server.start():
+            log.info("Palfrey serves on %s (press Ctrl-C to stop)", ", ".join(server.urls))
+            await server.wait_stopped()
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -275,22 +275,39 @@ def test_a_unix_socket_has_its_mode_and_goes_with_the_server(tmp_path):
     assert not path.exists()
 
 
-def test_run_serves_an_object_until_a_signal(capfd, monkeypatch):
-    """In a process of one: the signal is this one's."""
-    announced = threading.Event()
+@pytest.fixture
+def announced(monkeypatch):
+    """An event: the server of `palfrey.run` waits for its end."""
+    event = threading.Event()
     wait_stopped = Server.wait_stopped
 
     async def announce(server) -> None:
-        announced.set()
+        event.set()
         await wait_stopped(server)
 
     monkeypatch.setattr(Server, "wait_stopped", announce)
+    return event
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_run_serves_an_object_until_a_signal(capfd, announced, loop):
+    """In a process of one: the signal is this one's."""
+    ended = []
+
+    async def background() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
 
     @http
     async def app(scope, receive, send):
+        tasks.append(asyncio.create_task(background()))
+        await asyncio.sleep(0)
         await respond(send, b"ran")
         asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
 
+    tasks: list[asyncio.Task[None]] = []
     with socket.create_server(("127.0.0.1", 0)) as held:
         number = held.getsockname()[1]
     bodies = []
@@ -300,17 +317,47 @@ def test_run_serves_an_object_until_a_signal(capfd, monkeypatch):
         with Client.connect(("127.0.0.1", number)) as client:
             bodies.append(client.request(GET).body)
 
+    def mine(number, frame):
+        raise AssertionError("it is not for us")
+
+    before = signal.signal(signal.SIGTERM, mine)
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        assert palfrey.run(app, host="127.0.0.1", port=number) == 0
+        assert palfrey.run(app, host="127.0.0.1", port=number, loop=loop) == 0
+        assert signal.getsignal(signal.SIGTERM) is mine
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
+        signal.signal(signal.SIGTERM, before)
         asking.join()
     assert bodies == [b"ran"]
+    assert ended == [True]
     out, err = capfd.readouterr()
     assert "SIGTERM received" in err
     assert f"http://127.0.0.1:{number}" in err
     assert "GET /" in out
+
+
+@looped
+async def test_run_in_a_loop_that_runs_names_what_does_it_there():
+    with pytest.raises(ConfigError, match=r"await palfrey\.Server"):
+        palfrey.run(echo)
+
+
+@pytest.mark.parametrize("app", [echo, "main:app"], ids=["object", "name"])
+def test_run_in_a_thread_names_what_does_it_there(app):
+    raised = []
+
+    def run() -> None:
+        try:
+            palfrey.run(app)
+        except ConfigError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert "use palfrey.Server" in raised[0]
 
 
 def test_run_takes_what_the_settings_put_into_the_environment(monkeypatch):
