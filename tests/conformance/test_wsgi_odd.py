@@ -3,6 +3,7 @@ next request is served."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.utils.asyncio import async_unsafe
 
 from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.wsgi import threaded
@@ -314,3 +316,44 @@ def test_what_is_written_and_cannot_be_kept_is_the_applications_error(monkeypatc
     answer, (error,) = served(app, 0)
     assert answer.status == 500
     assert "No space left on device" in error
+
+
+# Where a loop runs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"late"])
+def test_an_application_sees_no_running_loop(threads: int, content: bytes) -> None:
+    """Django's database layer refuses to work where there is one; and asyncio.run() would."""
+
+    @async_unsafe
+    def ask_database() -> str:
+        return asyncio.run(asyncio.sleep(0, "ran"))
+
+    closed: list[str] = []
+
+    class Parts:
+        def __iter__(self) -> Iterator[bytes]:
+            write(ask_database().encode())
+            yield ask_database().encode()
+            yield ask_database().encode()
+
+        def close(self) -> None:
+            closed.append(ask_database())
+
+    write: Any = None
+
+    def app(environ: dict[str, Any], start_response: Start) -> Any:
+        nonlocal write
+        assert ask_database() == "ran"
+        write = start_response("200 OK", [])
+        return Parts() if environ["PATH_INFO"] == "/parts" else [environ["wsgi.input"].read()]
+
+    with serving(app, interface="wsgi", threads=threads) as server, server.client() as client, logged() as log:
+        for path, body in ((b"/parts", b"ranranran"), (b"/", content), (b"/parts", b"ranranran")):
+            client.send(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (path, len(content)))
+            if content:
+                server.until(lambda: any(each.receiving for each in server.serving.service.running))
+                client.send(content)
+            assert client.response().body == body
+        server.until(lambda: not server.serving.service.running)
+    assert (log.errors, closed) == ([], ["ran", "ran"])

@@ -6,12 +6,16 @@ waits for does, for everybody; it is for applications that compute and do not wa
 
 The usual request, whose content is there and whose response is a short list, takes no task and no coroutine: `run` is
 through with it when it returns. Each request has a context of its own (contextvars), as under a task.
+
+The application sees no running loop: there is none that it could wait for, and Django's database layer, for one,
+refuses to work in a thread whose loop runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+from asyncio import _set_running_loop as set_running_loop
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +97,11 @@ class InlineExchange(WsgiExchange):
         result: Any = None
         try:
             environ = app.environs.make(self.scope, content, size, self.client_gone)
-            result = app.call(environ, self.start_response)
+            set_running_loop(None)
+            try:
+                result = app.call(environ, self.start_response)
+            finally:
+                set_running_loop(app.pool.loop)
             kind = type(result)
             if (kind is list or kind is tuple) and self._written is None:
                 body = result[0] if len(result) == 1 and type(result[0]) is bytes else whole(result)
@@ -110,10 +118,13 @@ class InlineExchange(WsgiExchange):
             return None
 
     def _close(self, result: Any) -> None:
+        set_running_loop(None)
         try:
             close(result)
         except BaseException as error:
             self._failed(from_the_app(error))
+        finally:
+            set_running_loop(self.app.pool.loop)
 
     async def go_on(self, rest: Coroutine[Any, Any, None], running: set[Exchange]) -> None:
         """Sends what could not be sent at once."""
@@ -144,11 +155,26 @@ class InlineExchange(WsgiExchange):
             if message is not None and self._head is not None:
                 await self._send_wrapped(message)
             else:
-                await self._send_parts(parts_of(result))
+                await self._send_parts(self._made(result))
         finally:
             if self._written is not None:
                 self._written.close()
             self._close(result)
+
+    def _made(self, result: Any) -> Iterator[Any]:
+        """What is in it, one by one."""
+        loop = self.app.pool.loop
+        parts = None
+        while True:
+            set_running_loop(None)
+            try:
+                parts = parts or parts_of(result)
+                part = next(parts)
+            except StopIteration:
+                return
+            finally:
+                set_running_loop(loop)
+            yield part
 
     async def _send_written(self) -> None:
         """What there is of it. An application may even write while its result is iterated over."""

@@ -57,7 +57,7 @@ class Pool:
         self._waiting: dict[Job, None] = {}
         self._back: deque[Call] = deque()
         self._awake = False
-        self._loop: asyncio.AbstractEventLoop
+        self.loop: asyncio.AbstractEventLoop
         self._context: Context
         self._ended: asyncio.Future[None] | None = None
         self._reserved = 0
@@ -65,14 +65,14 @@ class Pool:
     def open(self) -> None:
         """Belongs to the running loop from now on. Its threads have the context variables of this moment (contextvars),
         as tasks of the loop do."""
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._context = copy_context()
 
     async def close(self) -> None:
         """Returns when the threads have done what they were given, and ended. Without limit: to be cancelled."""
         if not self._threads:
             return
-        self._ended = self._loop.create_future()
+        self._ended = self.loop.create_future()
         for _ in range(self._threads):
             self._queue.put(None)
         try:
@@ -156,7 +156,7 @@ class Pool:
         if not self._awake:
             self._awake = True
             try:
-                self._loop.call_soon_threadsafe(self._take)
+                self.loop.call_soon_threadsafe(self._take)
             except RuntimeError:  # the loop is closed: nobody is left to hear it
                 pass
 
