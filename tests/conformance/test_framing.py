@@ -84,26 +84,41 @@ def handled(function, **settings) -> Iterator[str]:
 # The table ------------------------------------------------------------------------------------------------------------
 
 EXPECTED = {
-    # (what is answered, version): how the client is told
+    # (what is answered, version): how the client is told. "Kept": it would like to go on after the response
     ("whole", "1.0"): "length",
+    ("whole", "1.0, kept"): "length",
     ("whole", "1.1"): "length",
     ("whole", "2"): "length",
     ("declared", "1.0"): "length",
+    ("declared", "1.0, kept"): "length",
     ("declared", "1.1"): "length",
     ("declared", "2"): "length",
     ("open", "1.0"): "close",
+    ("open", "1.0, kept"): "close",
     ("open", "1.1"): "chunked",
     ("open", "2"): "frames",
     ("none", "1.0"): "none",
+    ("none", "1.0, kept"): "none",
     ("none", "1.1"): "none",
     ("none", "2"): "none",
 }
 
 
 def _ask_1(url: str, version: str, method: str, path: str) -> tuple[int, str, bytes, str | None]:
+    """Asks twice where the connection is to go on: only who found the end of the first response reads the second."""
     host, _, port = url.removeprefix("http://").rpartition(":")
+    number, _, kept = version.partition(", ")
+    more = "Connection: keep-alive\r\n" if kept else ""
+    request = f"{method} /{path} HTTP/{number}\r\nHost: a\r\n{more}\r\n".encode()
     with Client.connect((host, int(port))) as client:
-        answer = client.request(f"{method} /{path} HTTP/{version}\r\nHost: a\r\n\r\n".encode(), method)
+        answer = client.request(request, method)
+        if version == "1.0" or answer.framing == "close":
+            assert answer.closes
+            client.expect_end()
+        else:
+            assert ("keep-alive" in answer.all("connection")) is bool(kept)
+            again = client.request(request, method)
+            assert (again.status, again.framing, again.body) == (answer.status, answer.framing, answer.body)
     (length,) = answer.all("content-length") or [None]
     return answer.status, answer.framing, answer.body, length
 
@@ -166,6 +181,47 @@ class Producer:
         response.data = iter(self)
 
 
+class Consumer:
+    """Takes a request part by part, and tells of each."""
+
+    PART, COUNT = bytes(1 << 20), 3
+    """A part is more than a thread of WSGI's waits for before it begins."""
+
+    def __init__(self) -> None:
+        self.taken = threading.Semaphore(0)
+
+    def parts(self) -> Iterator[bytes]:
+        """What its client sends: a part once the one before was taken."""
+        for _ in range(self.COUNT):
+            yield self.PART
+            assert self.taken.acquire(timeout=PATIENCE)
+
+    async def asgi3(self, scope, receive, send):
+        assert scope["type"] == "http"
+        size, message = 0, {"more_body": True}
+        while message["more_body"]:
+            message = await receive()
+            before, size = size, size + len(message["body"])
+            for _ in range(before // len(self.PART), size // len(self.PART)):
+                self.taken.release()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"%d" % size})
+
+    def asgi2(self, scope):
+        async def instance(receive, send):
+            await self.asgi3(scope, receive, send)
+
+        return instance
+
+    def wsgi(self, environ, start_response):
+        size = 0
+        while part := environ["wsgi.input"].read(len(self.PART)):
+            size += len(part)
+            self.taken.release()
+        start_response("200 OK", [])
+        return [b"%d" % size]
+
+
 KINDS = {
     "asgi3": (serve, "asgi3", asgi3, {}),
     "asgi2": (serve, "asgi2", asgi2, {}),
@@ -194,7 +250,7 @@ def test_framing(urls, kind, path, version):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("version", ["1.0", "1.1", "2"])
+@pytest.mark.parametrize("version", ["1.0", "1.0, kept", "1.1", "2"])
 @pytest.mark.parametrize("path", ["whole", "declared", "open"])
 def test_head_has_no_content(urls, kind, version, path):
     status, framing, body, length = ask(urls[kind], version, "HEAD", path)
@@ -203,13 +259,13 @@ def test_head_has_no_content(urls, kind, version, path):
 
 
 STEPWISE = [kind for kind in KINDS if kind != "wsgi, loop"]
-"""All but the one whose application has the loop for itself until it is done."""
+"""All but the one whose application would wait on the loop for the next part."""
 
 
 @contextlib.contextmanager
-def producing(kind: str, producer: Producer) -> Iterator[str]:
+def connected(kind: str, application: Producer | Consumer) -> Iterator[str]:
     served, interface, _, settings = KINDS[kind]
-    with served(getattr(producer, interface), http="h2", **settings) as url:
+    with served(getattr(application, interface), http="h2", **settings) as url:
         yield url
 
 
@@ -218,7 +274,7 @@ def producing(kind: str, producer: Producer) -> Iterator[str]:
 def test_a_part_is_passed_on_before_the_next_is_made(kind, version):
     producer = Producer(b"part")
     options = {"http1": version != "2", "http2": version == "2"}
-    with producing(kind, producer) as url:
+    with connected(kind, producer) as url:
         producer.proceed.release()
         with httpx.Client(trust_env=False, timeout=PATIENCE, **options) as client:
             with client.stream("GET", url) as answer:
@@ -235,11 +291,24 @@ def test_a_part_is_passed_on_before_the_next_is_made(kind, version):
         assert producer.closed.wait(PATIENCE)
 
 
-@pytest.mark.parametrize("kind", STEPWISE)
+@pytest.mark.parametrize("kind", ["asgi3", "asgi2", "wsgi, threads"])  # a handler is given its data whole
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_a_part_of_a_request_is_passed_on_before_the_next_is_sent(kind, version):
+    consumer = Consumer()
+    options = {"http1": version != "2", "http2": version == "2"}
+    size = str(len(consumer.PART) * consumer.COUNT)
+    with (
+        connected(kind, consumer) as url,
+        httpx.Client(trust_env=False, timeout=PATIENCE, **options) as client,
+    ):
+        assert client.post(url, content=consumer.parts(), headers={"content-length": size}).text == size
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_client_that_does_not_read_holds_back_its_producer(kind):
     producer = Producer(bytes(65536))
     producer.free = True
-    with producing(kind, producer) as url:
+    with connected(kind, producer) as url:
         host, _, port = url.removeprefix("http://").rpartition(":")
         client = socket.socket()
         with client:
