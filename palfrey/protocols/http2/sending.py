@@ -228,7 +228,7 @@ class Sending(Watched):
             self.connection.emit(headers_frames(self.id, self.connection.encoder.informational(status, headers), False))
 
     def send_trailers(self, headers: Headers) -> None:
-        self._trailers = check_fields(headers)
+        self._trailers = check_fields(headers) or None
         self._enqueue(b"", False)
 
     def _over(self) -> bool:
