@@ -74,6 +74,8 @@ class Server:
     def __init__(self, settings: Settings, app: Any = None, access: AccessLog | logging.Logger | None = None) -> None:
         """`app` is the application itself; without it `settings.app` is imported. `access`: where requests are logged,
         a logger (it gets records, see docs/logging.md) for one; None: nowhere."""
+        if not isinstance(settings, Settings):
+            raise TypeError("the settings come first: palfrey.Server(palfrey.Settings(port=8000), app)")
         self.settings = settings
         self.started = asyncio.Event()
         """Set once it serves."""
@@ -195,7 +197,7 @@ class Server:
             await asyncio.wait((life, up), return_when=asyncio.FIRST_COMPLETED)
             if up.done() and not self._stopping.is_set():
                 return True
-            await asyncio.wait((life,))
+            await self._closed.wait()
         except asyncio.CancelledError:
             await self._end_at_once()
             if not life.cancelled():

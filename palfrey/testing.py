@@ -94,10 +94,14 @@ class LiveServer:
         if self._started:
             raise RuntimeError("a server is started once; make another")
         self._started = True
-        logging.getLogger(ERROR).addHandler(self.logs)
+        logger = logging.getLogger(ERROR)
+        logger.addHandler(self.logs)
         self._attached = True
         try:
+            # dictConfig() has, by its default, disabled every logger that it does not name; this is not meant.
+            logger.disabled = False
             self._server.start()
+            logger.disabled = False
         except BaseException:
             self._detach()
             raise

@@ -20,7 +20,16 @@ from palfrey.errors import AppLoadError, BindError, ConfigError, LifespanError
 from palfrey.server import Server
 from tests.support.inprocess import PATIENCE, echo, http, logged, looped, respond
 
-LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    """Tasks begin as they are made."""
+    loop = asyncio.new_event_loop()
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop, eager_loop]
 
 
 def make(app=echo, **settings) -> Server:
@@ -50,7 +59,7 @@ def only_this_task() -> bool:
     return asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop", "eager"])
 def run(request):
     """Runs a coroutine in a loop of either kind."""
 
@@ -114,7 +123,7 @@ def test_one_in_each_of_several_threads_and_loops():
                 await asyncio.to_thread(both_up.wait, PATIENCE)
 
         try:
-            with asyncio.Runner(loop_factory=LOOPS[number % 2]) as runner:
+            with asyncio.Runner(loop_factory=LOOPS[number % 3]) as runner:
                 runner.run(within(scenario()))
         except BaseException as error:
             found[number] = error
@@ -255,20 +264,40 @@ def test_an_application_that_is_up_as_the_stop_comes_has_its_shutdown(run, turns
     run(scenario())
 
 
-@looped
-async def test_an_application_that_stops_its_server_in_its_startup():
+def test_an_application_that_stops_its_server_in_its_startup(run):
     """Who waits for that waits for itself, and is cancelled as any startup would be."""
     went_on = []
 
-    async def app(scope, receive, send):
-        await receive()
-        await server.stop()
-        went_on.append(True)
+    async def scenario():
+        async def app(scope, receive, send):
+            await receive()
+            await server.stop()
+            went_on.append(True)
 
-    server = make(app)
-    assert not await server.start()
-    assert went_on == []
-    assert is_over(server)
+        server = make(app)
+        assert not await server.start()
+        assert went_on == []
+        assert is_over(server)
+
+    run(scenario())
+
+
+def test_a_startup_that_fails_at_once(run):
+    async def scenario():
+        async def app(scope, receive, send):
+            raise KeyError("none")
+
+        server = make(app, lifespan="on")
+        with pytest.raises(LifespanError):
+            await server.start()
+        assert is_over(server)
+
+    run(scenario())
+
+
+def test_the_settings_come_first():
+    with pytest.raises(TypeError, match="the settings come first"):
+        Server(echo)
 
 
 @looped

@@ -428,6 +428,24 @@ def test_what_is_said_at_the_end_is_in_the_logs_although_the_test_asked_for_it()
     assert "ValueError: at the end" in server.logs.errors[0]
 
 
+@pytest.mark.parametrize("when", ["before", "in the startup"])
+def test_logs_although_the_loggers_were_disabled(when):
+    """By logging.config.dictConfig, which by its default does that to all that it does not name, as Django's setup."""
+    log = logging.getLogger("palfrey.error")
+
+    @contextlib.asynccontextmanager
+    async def configuring(app):
+        log.disabled = True
+        yield
+
+    log.disabled = when == "before"
+    app = Starlette(routes=[Route("/fail", fail)], lifespan=configuring if when == "in the startup" else None)
+    server = serve(app)
+    with server as url:
+        assert httpx.get(f"{url}/fail", trust_env=False).status_code == 500
+    assert "by the application" in server.logs.errors[0]
+
+
 def test_loggers_are_left_as_they_were():
     def state():
         return [(each.level, each.handlers[:]) for each in map(logging.getLogger, ("", "palfrey", "palfrey.error"))]
@@ -470,7 +488,8 @@ async def test_in_a_loop(palfrey_server):
 @pytest.mark.parametrize(("mark", "plugin"), [("anyio", "anyio.pytest_plugin"), ("asyncio", "pytest_asyncio.plugin")])
 def test_the_fixture_and_the_asynchronous_plugins(tmp_path, mark, plugin):
     (tmp_path / "test_suite.py").write_text(SUITE.replace("MARK", mark))
-    done = pytest_in(tmp_path, "-p", plugin)
+    option = ("-o", "asyncio_default_fixture_loop_scope=function") if mark == "asyncio" else ()
+    done = pytest_in(tmp_path, "-p", plugin, "-W", "error", *option)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
