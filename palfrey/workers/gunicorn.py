@@ -35,7 +35,7 @@ from gunicorn.workers.base import Worker
 from palfrey.config.settings import Settings
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, BootError, ConfigError
 from palfrey.workers.gunicorn_board import Board
-from palfrey.workers.gunicorn_settings import ineffective, settings_of
+from palfrey.workers.gunicorn_settings import check, ineffective, settings_of
 from palfrey.workers.gunicorn_tls import Contexts
 from palfrey.workers.steps import Steps
 
@@ -56,6 +56,8 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
 
     settings: ClassVar[dict[str, Any]] = {}
     """Palfrey's settings, by their names, for those that Gunicorn has no words for: a subclass may set them."""
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
+    """The same, as subclasses of uvicorn's worker have it; `settings` win."""
 
     _board: ClassVar[Board | None] = None
     _contexts: ClassVar[Contexts] = Contexts()
@@ -68,7 +70,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         self._row = PalfreyWorker._board.give(self.tmp)
         self._wrong: ConfigError | None = None
         try:
-            self._settings: Settings = settings_of(self.cfg, self.settings)
+            self._settings: Settings = settings_of(self.cfg, self._own())
             self._tls = self._contexts.give(self.cfg, self._settings, self.log)
         except ConfigError as error:
             self._wrong = error
@@ -76,12 +78,18 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Gunicorn's arbiter asks once, before the first fork. Raises RuntimeError, which it shows and ends."""
+        own = cls._own()
         try:
-            cls._contexts.give(cfg, settings_of(cfg, cls.settings), log)
+            check(cfg)
+            cls._contexts.give(cfg, settings_of(cfg, own), log)
         except ConfigError as error:
             raise RuntimeError(str(error)) from None
-        for line in ineffective(cfg):
+        for line in ineffective(cfg, own):
             log.warning("%s", line)
+
+    @classmethod
+    def _own(cls) -> dict[str, Any]:
+        return {**cls.CONFIG_KWARGS, **cls.settings}
 
     def init_process(self) -> None:
         """In the child. Returns when the worker has ended."""
@@ -113,6 +121,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             self.wsgi = plain_answer(500, f"The application cannot be loaded: {error}")
 
     def run(self) -> None:
+        self.booted = False  # until it serves: what fails before that would fail again and again
         from palfrey.workers.loops import make_loop
 
         signal.set_wakeup_fd(-1)  # the loop has its own
@@ -138,9 +147,11 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
 
     async def _live(self, loop: asyncio.AbstractEventLoop) -> int:
         """Serves until told to stop; the exit status."""
+        from palfrey.asgi.interface import speaks
         from palfrey.system.sockets import Address, Listener
         from palfrey.workers.gate import Gate
         from palfrey.workers.gunicorn_hooks import install
+        from palfrey.workers.gunicorn_requests import below
         from palfrey.workers.serving import Serving
 
         self._obey(loop)
@@ -151,7 +162,10 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         gate = None
         if self._row is not None and self._board is not None:
             gate = Gate(self._board.scoreboard, self._row, listeners)
-        serving = Serving(self._settings, self.wsgi, listeners, self._access(), self._tls, gate=gate, shared=True)
+        app = self.wsgi
+        if (prefix := os.environ.get("SCRIPT_NAME")) and speaks(app) == "wsgi":
+            app = below(prefix, app)
+        serving = Serving(self._settings, app, listeners, self._access(), self._tls, gate=gate, shared=True)
         serving.service.on_request = self._count
         install(serving.service, self)
         try:
@@ -160,6 +174,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         except BootError as error:
             self.log.error("%s%s", error, f"\n{error.detail}" if error.detail else "")
             return EXIT_BOOT  # Gunicorn's WORKER_BOOT_ERROR, too: it then gives up, rather than fork for ever
+        self.booted = True
         await self._ordered.wait()
         return await self._end(serving)
 

@@ -1,5 +1,5 @@
 """Requests in the shapes that Gunicorn's users know: for the hooks around requests (gunicorn_hooks.py), and for logger
-classes that have an `access` of their own (Gunicorn's statsd logger, and many a user's).
+classes that have an `access` of their own (Gunicorn's statsd logger, and many a user's). And SCRIPT_NAME.
 
 They are views, made for one request each: to change one changes nothing. A hook may put attributes on the request, as
 hooks do to remember when it began, and finds them in post_request.
@@ -90,6 +90,19 @@ class LoggerAccess(AccessLog):
         except Exception:
             self.failures += 1
             self._log.exception("the logger's access() failed")
+
+
+def below(prefix: str, app: Any) -> Any:
+    """A WSGI application that Gunicorn's users have put below a path by the environment variable SCRIPT_NAME: it is
+    part of the path as it comes."""
+
+    def run(environ: dict[str, Any], start_response: Any) -> Any:
+        path = environ["PATH_INFO"]
+        if path.startswith(prefix):
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = prefix, path[len(prefix) :]
+        return app(environ, start_response)
+
+    return run
 
 
 def _texts(headers: Iterable[Header]) -> Texts:

@@ -10,8 +10,9 @@ import os
 from typing import Any
 
 from palfrey.config.foreign import FOREIGN
-from palfrey.config.settings import Settings
+from palfrey.config.settings import Settings, canonical
 from palfrey.config.sources import from_arguments
+from palfrey.errors import ConfigError
 
 SAME = {
     "backlog": "backlog",
@@ -38,9 +39,28 @@ INEFFECTIVE = (
     *("permit_obsolete_folding", "strip_header_spaces", "casefold_http_method"),
     *("permit_unconventional_http_method", "permit_unconventional_http_version"),
     *("secure_scheme_headers", "forwarder_headers", "asgi_disconnect_grace_period", "tmp_upload_dir"),
-    *("proxy_protocol", "protocol", "http2_cleartext", "http2_max_header_list_size", "ssl_version"),
+    *("proxy_allow_ips", "uwsgi_allow_ips", "http2_cleartext", "http2_max_header_list_size", "ssl_version"),
+    *("sendfile", "suppress_ragged_eofs", "do_handshake_on_connect"),
 )
 """Gunicorn's settings for its own workers that these do not heed. The reasons are in config/foreign.py."""
+
+IMPOSSIBLE = {"proxy_protocol": "off", "protocol": "http"}
+"""Settings by which clients speak something else than HTTP, and what they have to be."""
+
+ARBITERS = frozenset(
+    (
+        *("app", "factory", "app_dir", "env_file", "raw_env", "bind", "host", "port", "uds", "fd"),
+        *("socket_mode", "socket_owner", "workers", "worker_class", "preload_app", "timeout", "boot_timeout"),
+        *("request_timeout", "max_surge", "upgrade", "drain_delay", "max_requests", "max_requests_jitter"),
+        *("max_memory", "max_lifetime", "max_lifetime_jitter", "ssl_reload_interval"),
+        *("reload", "reload_dirs", "reload_include", "reload_exclude", "reload_delay", "reload_engine"),
+        *("reload_extra_files", "daemon", "pidfile", "user", "group", "umask", "chdir", "proc_name"),
+        *("log_level", "log_config", "access_log", "accesslog", "errorlog", "access_log_format", "use_colors"),
+        *("on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int"),
+        *("worker_abort", "pre_exec", "child_exit", "worker_exit", "nworkers_changed", "on_exit", "ssl_context"),
+    )
+)
+"""Palfrey's settings that are of no use in a worker class: for Palfrey's arbiter, or ones that Gunicorn has itself."""
 
 UNLIMITED = {"limit_request_line": 65536, "limit_request_fields": 32768, "limit_request_field_size": 65536}
 """What Gunicorn's 0 comes to here, where the head as a whole has a limit anyway."""
@@ -50,7 +70,7 @@ SHUTDOWN = 2.0
 
 
 def settings_of(cfg: Any, own: dict[str, Any]) -> Settings:
-    """Gunicorn's `cfg`, and `own` settings by Palfrey's names, which win. Raises ConfigError."""
+    """Gunicorn's `cfg`, and a worker class's `own` settings by Palfrey's names, which win. Raises ConfigError."""
     values: dict[str, Any] = {ours: getattr(cfg, theirs) for ours, theirs in SAME.items() if hasattr(cfg, theirs)}
     for name, most in UNLIMITED.items():
         values[name] = values[name] or most
@@ -63,13 +83,25 @@ def settings_of(cfg: Any, own: dict[str, Any]) -> Settings:
     return from_arguments({**values, **own}, os.getcwd()).settings
 
 
-def ineffective(cfg: Any) -> list[str]:
+def check(cfg: Any) -> None:
+    """Raises ConfigError for what no client could be served with."""
+    for name, only in IMPOSSIBLE.items():
+        if getattr(cfg, name, only) != only:
+            raise ConfigError(f"{name} has to be {only!r} with Palfrey's workers: {FOREIGN[name].reason}")
+
+
+def ineffective(cfg: Any, own: dict[str, Any]) -> list[str]:
     """A line for each setting that somebody has set to no effect."""
     found = []
     for name in INEFFECTIVE:
         setting = cfg.settings.get(name)
         if setting is not None and setting.get() != type(setting)().get():
             found.append(f"{name} has no effect with Palfrey's workers: {FOREIGN[name].reason}")
+    for name in own:
+        if name in FOREIGN:
+            found.append(f"{name} has no effect in a worker class: {FOREIGN[name].reason}")
+        elif canonical(name) in ARBITERS:
+            found.append(f"{name} has no effect in a worker class: it is for Gunicorn's own configuration")
     return found
 
 

@@ -32,10 +32,10 @@ class Contexts:
     def give(self, cfg: Any, settings: Settings, log: Any) -> ServerTls | None:
         """For a worker that is about to be forked; None: no TLS. Raises ConfigError where there is none to fall back
         on."""
-        if not cfg.is_ssl:
+        if not (cfg.is_ssl or settings.ssl_certfile):
             self._tls = self._tried = None
             return None
-        files = _files(cfg)
+        files = stamps(_files(cfg, settings))
         tried, self._tried = self._tried, (cfg, files)
         if self._tls is not None and tried is not None and tried[0] is cfg and tried[1] == files:
             return self._tls
@@ -56,25 +56,26 @@ def tls_of(cfg: Any, settings: Settings) -> ServerTls | None:
     """What Gunicorn's TLS settings and its hook ssl_context make together; None: no TLS. Raises ConfigError."""
     import ssl
 
-    if not cfg.is_ssl:
+    if not (cfg.is_ssl or settings.ssl_certfile):
         return None
+    certfile, keyfile, ca_certs = files = _files(cfg, settings)
 
     def default() -> ssl.SSLContext:
         return server_context(
-            cfg.certfile or "",
-            cfg.keyfile,
+            certfile or "",
+            keyfile,
             settings.ssl_keyfile_password,
-            cfg.ca_certs,
-            int(cfg.cert_reqs),
-            cfg.ciphers or None,
+            ca_certs,
+            settings.ssl_cert_reqs or int(cfg.cert_reqs),
+            settings.ssl_ciphers or cfg.ciphers or None,
             settings.ssl_min_version,
             HTTP2 if settings.http == "h2" else HTTP1,
         )
 
-    before = _files(cfg)
+    before = stamps(files)
     if cfg.ssl_context == cfg.settings["ssl_context"].default:
         context = default()
-        certificate = own_certificate(cfg.certfile)
+        certificate = own_certificate(certfile or "")
     else:
         certificate = None  # what clients are shown is the hook's affair
         try:
@@ -87,9 +88,14 @@ def tls_of(cfg: Any, settings: Settings) -> ServerTls | None:
             raise ConfigError(f"the hook ssl_context returned {type(context).__name__}, not an ssl.SSLContext")
     shown = notice = None
     if certificate is not None:
-        shown, notice = x509.to_pem(certificate), validity_notice(cfg.certfile, certificate)
+        shown, notice = x509.to_pem(certificate), validity_notice(certfile or "", certificate)
     return ServerTls(context, settings.ssl_handshake_timeout, shown, before, notice)
 
 
-def _files(cfg: Any) -> Stamps:
-    return stamps((cfg.certfile, cfg.keyfile, cfg.ca_certs))
+def _files(cfg: Any, settings: Settings) -> tuple[str | None, str | None, str | None]:
+    """Certificate, key and authorities. Gunicorn's are not among `settings`, which must hold when files are gone."""
+    return (
+        settings.ssl_certfile or cfg.certfile,
+        settings.ssl_keyfile or cfg.keyfile,
+        settings.ssl_ca_certs or cfg.ca_certs,
+    )

@@ -173,6 +173,31 @@ def test_settings_of_ours(start: Start, tmp_path: Path) -> None:
         assert client.request(GET).all("server") == []
 
 
+def test_a_class_made_for_uvicorns_worker(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from palfrey.workers import PalfreyWorker\n"
+        "class Mine(PalfreyWorker):\n"
+        "    CONFIG_KWARGS = {'loop': 'asyncio', 'http': 'h11', 'root_path': '/under', 'log_config': None}\n"
+    )
+    server = start("-k", "mine.Mine")
+    server.wait_until_up()
+    assert server.has_said(r"\[WARNING\] log_config has no effect in a worker class")
+    assert server.get("/")[1:] == ["asyncio", "h11", "http", "127.0.0.1", "/under"]
+
+
+def test_what_fails_before_it_serves_ends_gunicorn(start: Start, tmp_path: Path) -> None:
+    """It would fail again and again, as fast as Gunicorn forks."""
+    (tmp_path / "mine.py").write_text(
+        "from palfrey.workers import PalfreyWorker\n"
+        "class Mine(PalfreyWorker):\n"
+        "    def _access(self):\n"
+        "        raise ImportError('no such module')\n"
+    )
+    server = start("-k", "mine.Mine")
+    assert server.wait() == 3
+    assert "no such module" in server.output
+
+
 def test_hooks(start: Start, tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(HOOKS)
     server = start("-c", "conf.py")
@@ -356,6 +381,18 @@ def test_wsgi(start: Start, tmp_path: Path, hooks: bool) -> None:
     if hooks:
         server.wait_for(r"before POST /a%20b\?c 1")
         server.wait_for(r"after /a b 202 Fine 28 \[\('X-Own', '1'\)\]")
+
+
+def test_wsgi_below_a_prefix(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [f\"{environ['SCRIPT_NAME']} {environ['PATH_INFO']}\".encode()]\n"
+    )
+    server = start(app="old:app", env={"SCRIPT_NAME": "/under"})
+    server.wait_for("The application is a WSGI application")
+    with server.client() as client:
+        assert client.request(b"GET /under/a HTTP/1.1\r\nHost: a\r\n\r\n").body == b"/under /a"
 
 
 def test_rotated_logs(start: Start, tmp_path: Path) -> None:

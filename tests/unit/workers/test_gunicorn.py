@@ -23,8 +23,22 @@ from palfrey.errors import ConfigError
 from palfrey.workers import PalfreyH11Worker, PalfreyWorker, gunicorn_board
 from palfrey.workers.gunicorn_board import Board
 from palfrey.workers.gunicorn_requests import LoggerAccess, RequestView, ResponseView
-from palfrey.workers.gunicorn_settings import INEFFECTIVE, SAME, ineffective, settings_of
+from palfrey.workers.gunicorn_settings import ARBITERS, IMPOSSIBLE, INEFFECTIVE, SAME, ineffective, settings_of
 from palfrey.workers.gunicorn_tls import Contexts, tls_of
+
+GUNICORNS = (
+    *("config", "wsgi_app", "bind", "workers", "worker_class", "reload", "reload_engine", "reload_extra_files", "spew"),
+    *("check_config", "print_config", "preload_app", "reuse_port", "chdir", "daemon", "raw_env", "pidfile"),
+    *("worker_tmp_dir", "user", "group", "umask", "initgroups", "disable_redirect_access_to_syslog", "errorlog"),
+    *("loglevel", "capture_output", "logconfig", "logconfig_dict", "logconfig_json", "syslog", "syslog_addr"),
+    *("syslog_prefix", "syslog_facility", "enable_stdio_inheritance", "statsd_host", "dogstatsd_tags", "statsd_prefix"),
+    *("enable_backlog_metric", "proc_name", "default_proc_name", "pythonpath", "paste", "raw_paste_global_conf"),
+    *("on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "pre_exec", "child_exit", "nworkers_changed"),
+    *("on_exit", "control_socket", "control_socket_mode", "control_socket_disable", "dirty_apps", "dirty_workers"),
+    *("dirty_timeout", "dirty_threads", "dirty_graceful_timeout", "on_dirty_starting", "dirty_post_fork"),
+    *("dirty_worker_init", "dirty_worker_exit"),
+)
+"""Settings that are the affair of Gunicorn's arbiter, logger and worker base class alone."""
 
 
 def configured(**values: object) -> Config:
@@ -38,7 +52,26 @@ def test_the_tables_know_what_they_speak_of():
     cfg = Config()
     assert SAME.keys() <= ROWS.keys()
     assert set(SAME.values()) <= cfg.settings.keys()
-    assert set(INEFFECTIVE) <= cfg.settings.keys() & FOREIGN.keys()
+    assert {*INEFFECTIVE, *IMPOSSIBLE} <= cfg.settings.keys() & FOREIGN.keys()
+    assert ROWS.keys() >= ARBITERS
+
+
+def test_each_setting_of_gunicorns_is_known():
+    """Heeded, by Gunicorn's arbiter or by us, or said to have no effect: a new one is to be thought about."""
+    read = {"asgi_loop", "http_parser", "http_protocols", "forwarded_allow_ips", "max_requests", "max_requests_jitter"}
+    hooks = {
+        "post_worker_init",
+        "worker_int",
+        "worker_abort",
+        "pre_request",
+        "post_request",
+        "worker_exit",
+        "ssl_context",
+    }
+    logs = {"access_log_format", "logger_class", "accesslog"}
+    tls = {"certfile", "keyfile", "ca_certs", "cert_reqs", "ciphers"}
+    ours = {*tls, *SAME.values(), *INEFFECTIVE, *IMPOSSIBLE, *read, *hooks, *logs}
+    assert sorted(Config().settings.keys() - ours) == sorted(GUNICORNS)
 
 
 def test_gunicorns_defaults():
@@ -91,9 +124,34 @@ def test_what_does_not_fit_is_told_to_the_arbiter():
 
 
 def test_what_has_no_effect():
-    assert ineffective(Config()) == []
-    (line,) = ineffective(configured(permit_obsolete_folding=True))
+    assert ineffective(Config(), {}) == []
+    (line,) = ineffective(configured(permit_obsolete_folding=True), {"server_header": False})
     assert line.startswith("permit_obsolete_folding has no effect with Palfrey's workers: ")
+    (ours, foreign) = ineffective(Config(), {"limit_max_requests": 9, "h11_max_incomplete_event_size": 9})
+    assert ours == "limit_max_requests has no effect in a worker class: it is for Gunicorn's own configuration"
+    assert foreign.startswith("h11_max_incomplete_event_size has no effect in a worker class: ")
+
+
+@pytest.mark.parametrize(("name", "value"), [("proxy_protocol", "v1"), ("protocol", "uwsgi")])
+def test_what_is_not_spoken_is_refused(name, value):
+    with pytest.raises(RuntimeError, match=f"^{name} has to be 'off|http' with Palfrey's workers: "):
+        PalfreyWorker.check_config(configured(**{name: value}), logging.getLogger("palfrey.error"))
+
+
+def test_a_subclass_of_uvicorns_worker_may_change_its_base(caplog):
+    class Mine(PalfreyWorker):
+        CONFIG_KWARGS: ClassVar = {
+            "loop": "asyncio",
+            "http": "h11",
+            "ws": "wsproto",
+            "lifespan": "off",
+            "log_level": "info",
+        }
+        settings: ClassVar = {"http": "httptools"}
+
+    said = Said()
+    Mine.check_config(Config(), said)
+    assert said == ["log_level has no effect in a worker class: it is for Gunicorn's own configuration"]
 
 
 @pytest.fixture
@@ -111,15 +169,17 @@ def put_certificate(directory, **more):
 
 
 def test_tls(certified, tmp_path):
-    settings = settings_of(Config(), {})
-    assert tls_of(Config(), settings) is None
-    tls = tls_of(certified, settings)
+    assert tls_of(Config(), settings_of(Config(), {})) is None
+    tls = tls_of(certified, settings_of(certified, {}))
     assert tls is not None
     assert tls.context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert (tmp_path / "cert.pem").read_text().startswith(tls.certificate)
     certified.set("keyfile", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="cannot read"):
-        tls_of(certified, settings)
+        tls_of(certified, settings_of(certified, {}))
+    own = {"ssl_certfile": str(tmp_path / "cert.pem"), "ssl_keyfile": str(tmp_path / "key.pem")}
+    assert tls_of(certified, settings_of(certified, own)) is not None  # what a worker class sets wins
+    assert tls_of(Config(), settings_of(certified, own)) is not None
 
 
 def test_the_hook_ssl_context(certified):
@@ -153,26 +213,30 @@ class Said(list):
 
 
 def test_workers_share_a_context_while_it_is_good(certified, tmp_path):
-    settings, said, contexts = settings_of(certified, {}), Said(), Contexts()
-    assert contexts.give(Config(), settings, said) is None
-    first = contexts.give(certified, settings, said)
-    assert contexts.give(certified, settings, said) is first
+    said, contexts = Said(), Contexts()
+
+    def give(cfg):
+        return contexts.give(cfg, settings_of(cfg, {}), said)
+
+    assert give(Config()) is None
+    first = give(certified)
+    assert give(certified) is first
     (tmp_path / "key.pem").write_text("half of a renewal")
-    assert contexts.give(certified, settings, said) is first
-    assert contexts.give(certified, settings, said) is first
+    assert give(certified) is first
+    assert give(certified) is first
     (line,) = said
     assert "key.pem" in line
     assert line.endswith("The TLS context from before serves on")
     put_certificate(tmp_path, not_after=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
-    second = contexts.give(certified, settings, said)
+    second = give(certified)
     assert second is not first
     assert "expired on 2020" in said.pop()
     again = configured(certfile=str(tmp_path / "cert.pem"), keyfile=str(tmp_path / "key.pem"))
-    assert contexts.give(again, settings, said) is not second  # a HUP
-    assert contexts.give(Config(), settings, said) is None
+    assert give(again) is not second  # a HUP
+    assert give(Config()) is None
     (tmp_path / "key.pem").unlink()
     with pytest.raises(ConfigError):
-        contexts.give(certified, settings, said)
+        give(certified)
 
 
 def test_rows_of_the_board(tmp_path):
