@@ -69,9 +69,9 @@ class HttpServer:
         self.block = block
         self._port = port
         made = embedded({**DEFAULTS, **address, **settings, **FIXED})
-        self._app = HandlerApp(handler, tuple(args), MOST_THREADS if threads is True else threads or 1)
-        self._server = BackgroundServer(made, self._app, access, "palfrey http server")
-        self._started = False
+        app = HandlerApp(handler, tuple(args), MOST_THREADS if threads is True else threads or 1)
+        self._server = BackgroundServer(made, app, access, "palfrey http server")
+        self._started = self._stopped = False
         if start:
             self.start()
 
@@ -109,15 +109,15 @@ class HttpServer:
 
         A handler may call it; there it returns at once. It may be called again, and before the start.
         """
-        if self._app.called_from:
-            self._server.ask(part=True)
-        else:
-            self._server.stop(part=True)
+        self._stopped = True
+        self._server.stop(part=True)
 
     def __enter__(self) -> Self:
-        """Starts it, if that has not been done, and never blocks."""
+        """Starts it, if that has not been done, and never blocks. Raises RuntimeError if it has been stopped."""
         if not self._started:
             self._begin()
+        elif self._stopped:
+            raise RuntimeError("it has been stopped; make another")
         return self
 
     def __exit__(self, *_: object) -> None:

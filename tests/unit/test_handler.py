@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,8 +18,9 @@ import pytest
 
 from palfrey.errors import BindError, ConfigError
 from palfrey.handler import HttpServer
-from tests.support.handlers import ask, hello, raw, serving
+from tests.support.handlers import GET, ask, hello, raw, serving
 from tests.support.inprocess import PATIENCE, logged
+from tests.support.rawhttp import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -172,6 +174,45 @@ def test_a_block_starts_it_and_does_not_wait():
         assert ask(server).text == "hello"
 
 
+def test_a_block_of_what_has_been_stopped_is_refused():
+    server = serving(hello)
+    server.stop()
+    with pytest.raises(RuntimeError, match="has been stopped"), server:
+        raise AssertionError("entered")
+
+
+def test_a_server_stopped_while_it_starts():
+    """By as many threads as like to."""
+    for _ in range(10):
+        server = HttpServer(0, hello, start=False)
+        threads = [threading.Thread(target=call) for call in (server.start, server.stop, server.stop)]
+        for thread in threads:
+            thread.start()
+        while server._server._thread.ident is None:  # a stop before the start does not count
+            os.sched_yield()
+        server.stop()
+        for thread in threads:
+            thread.join()
+
+
+def test_pieces_and_closes_may_stop_their_server():
+    class Data:
+        def __iter__(self):
+            server.stop()
+            yield "bye"
+
+        def close(self):
+            server.stop()
+
+    def handler(request, response):
+        response.data = Data()
+
+    for threads in (True, False):
+        server = serving(handler, threads=threads)
+        assert ask(server).text == "bye"
+        server.wait()
+
+
 def test_a_server_that_was_never_started_is_stopped():
     HttpServer(0, hello, start=False).stop()
 
@@ -274,6 +315,45 @@ def test_within_a_program_that_has_a_loop():
                 assert (await client.get(server.url)).text == "hello"
 
     asyncio.run(program())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_that_is_nothing_else(number):
+    """Told to end, by Ctrl-C or as docs/handler.md has it, it answers what is in hand."""
+    script = (
+        "import signal, sys, threading\n"
+        "from palfrey.handler import HttpServer\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "def handler(request, response):\n"
+        "    print('begun', flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    response.data = 'answered'\n"
+        "try:\n    HttpServer(0, handler, fd=int(sys.argv[1]))\n"
+        "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            pass_fds=(listener.fileno(),),
+        )
+        with process, Client.connect(listener.getsockname()) as client:
+            try:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                client.send(GET)
+                assert process.stdout.readline() == "begun\n"
+                process.send_signal(number)
+                process.stdin.write("\n")
+                process.stdin.flush()
+                assert client.response().body == b"answered"
+                assert process.stdout.read() == "interrupted\n"
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
 
 
 def test_ctrl_c_stops_it_and_is_raised():

@@ -39,11 +39,6 @@ class HandlerApp:
         self._handler, self._args = handler, args
         self._threads = Threads(threads)
 
-    @property
-    def called_from(self) -> bool:
-        """Whether the calling thread is one of those that handlers run in."""
-        return self._threads.within
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._threads.live(receive, send)

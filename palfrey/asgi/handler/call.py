@@ -168,16 +168,10 @@ def _pieces(data: Any) -> Iterator[Any]:
 
 
 class Threads:
-    """Where it runs, by a `Pool`. All but `within` is for the loop."""
+    """Where it runs, by a `Pool`. For the loop."""
 
     def __init__(self, count: int) -> None:
         self.pool = Pool(count, "palfrey-handler")
-        self.here = threading.local()
-
-    @property
-    def within(self) -> bool:
-        """Whether the calling thread is one of these."""
-        return getattr(self.here, "ours", False)
 
     async def live(self, receive: Receive, send: Send) -> None:
         """A lifespan: at its end the threads end, when they have done what they were given."""
@@ -190,7 +184,7 @@ class Threads:
 
     def step(self, function: Callable[[], Any]) -> Step:
         """To be submitted."""
-        return Step(self, function, self.pool.done)
+        return Step(self.pool, function, self.pool.done)
 
     def submit(self, step: Step) -> bool:
         """Has it made, in its turn; False when too many wait."""
@@ -203,24 +197,24 @@ class Threads:
 
     async def go_on(self, call: Call) -> bytes | None:
         """Its next piece: a part of work that has begun, which is not refused and goes before what waits."""
-        step = Step(self, call.go_on, self.pool.done_step)
+        step = Step(self.pool, call.go_on, self.pool.done_step)
         self.pool.hand_step(step)
         piece: bytes | None = await step.result()
         return piece
 
     def close(self, call: Call) -> None:
         """When there is time."""
-        self.pool.hand_step(Step(self, call.close, self.pool.done_step))
+        self.pool.hand_step(Step(self.pool, call.close, self.pool.done_step))
 
 
 class Step:
     """One trip to a thread."""
 
-    __slots__ = ("_done", "_error", "_function", "_future", "_result", "_threads")
+    __slots__ = ("_done", "_error", "_function", "_future", "_pool", "_result")
 
-    def __init__(self, threads: Threads, function: Callable[[], Any], done: Callable[[], None]) -> None:
-        """`done` tells the pool."""
-        self._threads, self._function, self._done = threads, function, done
+    def __init__(self, pool: Pool, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        """`done` is the pool's word for its end."""
+        self._pool, self._function, self._done = pool, function, done
         self._future = asyncio.get_running_loop().create_future()
         self._result: Any = None
         self._error: Exception | None = None
@@ -243,7 +237,6 @@ class Step:
 
     def work(self) -> None:
         """In the thread. Raises nothing."""
-        self._threads.here.ours = True
         try:
             self._result = self._function()
         except Exception as error:
@@ -251,7 +244,7 @@ class Step:
         except BaseException as error:  # SystemExit and its like mean to end a program, which a request must not
             self._error = RuntimeError(f"{type(error).__name__} in a handler: {error}")
             self._error.__cause__ = from_the_app(error)
-        self._threads.pool.call_back(self._back)
+        self._pool.call_back(self._back)
 
     def _back(self) -> None:
         self._done()

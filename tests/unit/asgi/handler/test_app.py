@@ -572,7 +572,7 @@ def test_too_many_are_refused_one_after_another_too(monkeypatch):
         first.send(GET)
         assert begun.wait(PATIENCE)
         second.send(GET)
-        until(lambda: server._app._threads.pool._waiting)
+        until(lambda: server._server._app._threads.pool._waiting)
         assert ask(server).status_code == 503
         proceed.set()
         assert first.response().status == second.response().status == 200
@@ -625,7 +625,7 @@ def test_what_waits_for_a_thread_when_all_is_cut_is_not_begun(monkeypatch):
         assert proceed.wait(PATIENCE)
 
     server = serving(handler, threads=1, graceful_timeout=0)
-    waiting = server._app._threads.pool._waiting
+    waiting = server._server._app._threads.pool._waiting
     with raw(server) as first, raw(server) as second:
         first.send(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
         assert begun.wait(PATIENCE)
