@@ -15,10 +15,10 @@ import socket
 import struct
 import sys
 
-from palfrey.http import CONTINUE, Memory, RequestError, RequestParser, ResponseHeads, chunk
+from palfrey.http import CONTINUE, Limits, Memory, RequestError, RequestParser, ResponseHeads, chunk
 
 PIECE = 65536
-memory, heads, connections = Memory(), ResponseHeads(), set()
+memory, heads, connections = Memory(Limits(header_map="drop")), ResponseHeads(), set()
 
 
 def head_for_origin(request, client):

@@ -49,13 +49,17 @@ def split_uri(target: bytes, method: str = "GET") -> Uri:
 
 
 def parse_request_line(line: bytes) -> RequestLine:
-    """One line, without its CRLF (RFC 9112 section 3). Raises ParseError, or Unsupported for a method or a version."""
+    """One line, without its CRLF (RFC 9112 section 3). Raises ParseError, or Unsupported for a method or a version.
+
+    The target is of a form that goes with the method: `split_uri` takes it apart.
+    """
     match = REQUEST_LINE.fullmatch(line + b"\r\n")
     if match is None:
         raise typed(why_no_request(line + b"\r\n"))
     method = METHODS.get(match[1])
     if method is None:
         raise Unsupported(501, "the method is not known")
+    split_uri(match[2], method)
     return RequestLine(method, match[2], "1.1" if match[3] == b"1" else "1.0")
 
 

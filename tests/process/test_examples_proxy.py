@@ -121,7 +121,7 @@ def client(proxy: Server) -> Iterator[Client]:
 
 def test_what_the_origin_sees(client: Client) -> None:
     answer = client.request(
-        b"GET http://example/?b=c HTTP/1.1\r\nHost: other\r\nX-A: 1\r\nX-Hop: 2\r\nConnection: x-hop\r\n"
+        b"GET http://example/?b=c HTTP/1.1\r\nHost: other\r\nX-A: 1\r\nX_A: 3\r\nX-Hop: 2\r\nConnection: x-hop\r\n"
         b"Keep-Alive: 5\r\nTE: trailers\r\n\r\n"
     )
     assert answer.body.decode().splitlines() == [

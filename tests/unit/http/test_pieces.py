@@ -57,6 +57,7 @@ def test_no_uri(target, method, status):
 def test_request_line():
     assert parse_request_line(b"PUT /a?b HTTP/1.0") == ("PUT", b"/a?b", "1.0")
     assert parse_request_line(b"GET http://a/ HTTP/1.1").version == "1.1"
+    assert parse_request_line(b"OPTIONS * HTTP/1.1").target == b"*"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,9 @@ def test_request_line():
         (b"GET / http/1.1", ParseError, 400),
         (b"GET / HTTP/2.0", Unsupported, 505),
         (b"BREW / HTTP/1.1", Unsupported, 501),
+        (b"CONNECT a:443 HTTP/1.1", Unsupported, 501),
+        (b"GET a HTTP/1.1", ParseError, 400),
+        (b"GET * HTTP/1.1", ParseError, 400),
     ],
 )
 def test_no_request_line(line, kind, status):
