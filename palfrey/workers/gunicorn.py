@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 BEAT = 1.0
 """Seconds between two signs of life, at most."""
+ACCESS = ("access", "access_log_enabled", "atoms", "atoms_wrapper_class", "now", "_get_user")
+"""What the access log's lines are made by in Gunicorn's logger."""
 CANCEL_GRACE = 1.0
 """Seconds that the application's own tasks have to end."""
 
@@ -166,6 +168,8 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         if (prefix := os.environ.get("SCRIPT_NAME")) and speaks(app) == "wsgi":
             app = below(prefix, app)
         serving = Serving(self._settings, app, listeners, self._access(), self._tls, gate=gate, shared=True)
+        if self.cfg.threads > 1 and serving.service.exchange.kind != "WSGI":
+            self.log.warning("threads has no effect: the application is no WSGI application")
         serving.service.on_request = self._count
         install(serving.service, self)
         try:
@@ -266,17 +270,18 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         ours.propagate = False
 
     def _access(self) -> AccessLog:
-        """Gunicorn's access log: its logger's handlers, by lines of ours; or a logger class's own `access`."""
+        """Gunicorn's access log: its logger's handlers, by lines of ours. Or by its own `access`, where a logger class
+        has a hand in it, or where the format asks for an environ."""
         from palfrey.observe.access import AccessLog
         from palfrey.observe.formats import line_for, websocket_line
 
-        if type(self.log).access is not Logger.access:
+        kind, text = type(self.log), self.cfg.access_log_format
+        if any(getattr(kind, name) is not getattr(Logger, name) for name in ACCESS) or "}e)" in text:
             from palfrey.workers.gunicorn_requests import LoggerAccess
 
             return LoggerAccess(self.log)  # which may count requests where no log is kept, as the one for statsd does
         if not self.log.access_log_enabled:
             return AccessLog.off()
-        text = self.cfg.access_log_format
         line = line_for(text)
         return AccessLog.to_logger(self.log.access_log, line, websocket_line(text, line))
 

@@ -86,8 +86,7 @@ class Gunicorn(Server):
         super().__init__(
             *(app, "--worker-class", f"palfrey.workers.{kind}", "--bind", "127.0.0.1:0", "--no-control-socket"),
             *arguments,
-            command=(sys.executable, "-m", "gunicorn"),
-            **more,  # type: ignore[arg-type]
+            **{"command": (sys.executable, "-m", "gunicorn"), **more},  # type: ignore[arg-type]
         )
 
     @property
@@ -337,6 +336,53 @@ def test_a_logger_class_with_an_access_of_its_own(start: Start, tmp_path: Path) 
     server.get("/a?b")
     line = server.wait_for(r"\[INFO\] saw (.*)")[1]
     assert line == f"['GET /a?b HTTP/1.1', '200', '127.0.0.1:{server.port}', '1']"
+
+
+def test_a_logger_class_with_atoms_of_its_own(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from gunicorn.glogging import Logger\n"
+        "class Mine(Logger):\n"
+        "    def atoms(self, resp, req, environ, request_time):\n"
+        "        return {**super().atoms(resp, req, environ, request_time), 'mine': 'own'}\n"
+    )
+    server = start("--logger-class", "mine.Mine", "--access-logfile", "-", "--access-logformat", "%(mine)s %(U)s")
+    server.wait_until_up()
+    server.get("/a")
+    server.wait_for("^own /a$")
+
+
+def test_an_access_log_of_environs(start: Start) -> None:
+    server = start("--access-logfile", "-", "--access-logformat", "at %({raw_uri}e)s by %({http_host}e)s")
+    server.wait_until_up()
+    server.get("/a?b")
+    server.wait_for(rf"^at /a\?b by 127.0.0.1:{server.port}$")
+
+
+def test_threads_are_for_wsgi(start: Start) -> None:
+    server = start("--threads", "2")
+    server.wait_for(r"\[WARNING\] threads has no effect: the application is no WSGI application")
+    server.wait_until_up()
+
+
+def test_an_upgrade(start: Start) -> None:
+    """USR2, and the old arbiter is ended when the new one's workers serve. No request is lost."""
+    server = start("--keep-alive", "1", command=(sys.executable, str(Path(sys.executable).with_name("gunicorn"))))
+    (old,) = server.wait_until_up()
+    port = server.port
+    with server.request_in_flight() as client:
+        server.signal(signal.SIGUSR2)
+        (new,) = server.wait_until_up()
+        server.signal(signal.SIGTERM)
+        assert finish(client).startswith(b"HTTP/1.1 200 OK")
+        server.wait_for(f"lifespan.shutdown {old}")
+    with Client.connect(("127.0.0.1", port)) as client:
+        assert int(client.request(ONCE).body.split()[0]) == new
+    server.wait_for("Master has been promoted")
+    successor = int(re.findall(r"Listening at: [^(]*\((\d+)\)", server.output)[-1])
+    os.kill(successor, signal.SIGKILL)
+    server.wait_for(rf"\[{new}\] \[WARNING\] The arbiter is gone: finishing what is in hand and exiting")
+    server.wait_for(f"lifespan.shutdown {new}")
+    assert server.wait() == 0
 
 
 def test_request_hooks(start: Start, tmp_path: Path) -> None:
