@@ -46,6 +46,8 @@ MAX_UNIX_PATH = 107 if sys.platform == "linux" else 103
 _HOST = re.compile(r"[\w.\-]+")
 _SCHEME = re.compile(r"([a-z][a-z0-9+]*)://", re.IGNORECASE)
 _FAMILIES = {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}
+_HAVE_MODES = sys.platform == "linux"
+"""Whether a socket has a mode of its own, which its file takes when it is bound. Elsewhere fchmod(2) refuses."""
 
 Kind = Literal["tcp", "unix", "fd", "systemd"]
 
@@ -326,11 +328,7 @@ def _open_unix(address: Address, backlog: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     bound = False
     try:
-        mask = os.umask(0o177)
-        try:
-            sock.bind(address.path)
-        finally:
-            os.umask(mask)
+        _bind_unix(sock, address.path)
         bound = True
         _apply_rights(address, address.path)
         sock.listen(backlog)
@@ -343,6 +341,19 @@ def _open_unix(address: Address, backlog: int) -> socket.socket:
             raise unix_refusal(str(address), address.path, error) from None
         raise
     return sock
+
+
+def _bind_unix(sock: socket.socket, path: str) -> None:
+    """So that nobody but this user can connect before the rights are set."""
+    if _HAVE_MODES:
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(path)
+        return
+    mask = os.umask(0o177)  # the whole process's: what another thread makes meanwhile has it, too
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(mask)
 
 
 def _clear_stale(address: Address) -> None:

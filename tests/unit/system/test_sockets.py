@@ -380,6 +380,13 @@ def test_unix_socket_has_its_final_rights_before_it_listens(
     assert seen == [f"{tmp_path}/x.sock"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket has no mode of its own")
+def test_a_unix_socket_does_without_the_umask(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the whole process's: another thread's files would be made with it."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+    opened(f"unix:{tmp_path}/x.sock")
+
+
 def test_unix_unknown_owner_leaves_no_file(tmp_path: Path) -> None:
     address = Address(kind="unix", path=f"{tmp_path}/x.sock", owner="nosuchuser")
     assert "to 'nosuchuser': there is no user 'nosuchuser' on this system" in refusal(address)
