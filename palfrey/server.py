@@ -132,7 +132,7 @@ class Server:
             await self.wait_stopped()
 
     def stop(self, at_once: bool = False, part: bool = False) -> Awaitable[None]:
-        """Asks for the end: graceful, or `at_once`. May be called again to hurry.
+        """Asks for the end: graceful, or `at_once`. May be called again to hurry. A start is given up.
 
         What it returns may be awaited, for everything to be over: connections drained, lifespan shut down, sockets
         closed. A graceful stop takes as long as the requests in hand, but no longer than `graceful_timeout`. Clients

@@ -108,11 +108,15 @@ class LiveServer:
         return self
 
     def stop(self, at_once: bool = False) -> None:
-        """Returns when all is over. Requests in hand have `graceful_timeout` (here a second); `at_once`: no time."""
+        """Returns when all is over. Requests in hand have `graceful_timeout` (here a second); `at_once`: no time.
+
+        An application may call it; there it returns at once.
+        """
         try:
             self._server.stop(at_once, part=True)
         finally:
-            self._detach()
+            if not self._server.within:
+                self._detach()
 
     def _detach(self) -> None:
         if self._attached:

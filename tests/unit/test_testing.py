@@ -446,6 +446,23 @@ def test_logs_although_the_loggers_were_disabled(when):
     assert "by the application" in server.logs.errors[0]
 
 
+@pytest.mark.parametrize("threads", [None, 4])
+def test_an_application_that_stops_its_server_is_heard_to_its_end(threads):
+    @http
+    async def asgi(scope, receive, send):
+        server.stop()
+        raise ValueError("behind the stop")
+
+    def wsgi(environ, start_response):
+        server.stop()
+        raise ValueError("behind the stop")
+
+    server = serve(asgi) if threads is None else serve(wsgi, threads=threads)
+    with server as url:
+        assert httpx.get(url, trust_env=False).status_code == 500
+    assert "behind the stop" in server.logs.errors[0]
+
+
 def test_loggers_are_left_as_they_were():
     def state():
         return [(each.level, each.handlers[:]) for each in map(logging.getLogger, ("", "palfrey", "palfrey.error"))]
