@@ -140,7 +140,7 @@ class Call:
             return
         self._settled = True
         pieces, self._pieces = self._pieces, None
-        data, self._response.data = self._response.data, None
+        data = self._response.data
         try:
             if pieces is not data:
                 close(pieces)
