@@ -323,9 +323,9 @@ def _ask_for_context(settings: Settings, default: Callable[[], ssl.SSLContext]) 
     assert hook is not None
     try:
         made = hook(ConfigView(settings), default)
-    except PalfreyError:
+    except (PalfreyError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise ConfigError(f"the hook ssl_context raised {type(error).__name__}: {error}") from error
     if not isinstance(made, ssl.SSLContext):
         raise ConfigError(f"the hook ssl_context returned {type(made).__name__}, not an ssl.SSLContext")

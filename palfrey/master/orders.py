@@ -80,7 +80,8 @@ class Orders:
         known = desk.resolved.notices if desk.house.settings.reload else ()  # a developer reads them once
         try:
             with desk.house.looking_anew():
-                resolved = desk.load()
+                with desk.house.inbox.impatient(generations.current.settings.boot_timeout):
+                    resolved = desk.load()
                 candidate, stay = generations.propose(resolved)
             desk.resolved = resolved
         except PalfreyError as error:
@@ -88,6 +89,9 @@ class Orders:
             return
         except Exception as error:
             self._refuse(f"an error of Palfrey's own, {error!r}", traceback.format_exc())
+            return
+        except BaseException as error:  # no signal's: a KeyboardInterrupt is of the configuration's own making
+            self._refuse(f"reading the configuration raised {error!r}", traceback.format_exc())
             return
         for notice in resolved.notices:
             if notice not in known:

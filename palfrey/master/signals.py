@@ -74,6 +74,16 @@ def blocked() -> Iterator[set[int]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""What an operator who wants the service to end sends."""
+AGAIN = 1.0
+"""Seconds after which code that has caught the first interruption is interrupted again."""
+
+
+class Interrupted(BaseException):
+    """Raised in the user's code that the arbiter runs, see `Inbox.impatient`."""
+
+
 class Inbox:
     """Signals that have come and were not taken yet."""
 
@@ -84,6 +94,7 @@ class Inbox:
         self._waker.setblocking(False)
         self._before: dict[int, object] = {}
         self._blocked: set[int] = set()
+        self._impatient = False
 
     def fileno(self) -> int:
         """Readable when something has arrived."""
@@ -103,6 +114,28 @@ class Inbox:
 
     def _record(self, signum: int, frame: FrameType | None) -> None:
         self._arrived.append(signum)
+        if self._impatient and signum in ENDINGS:
+            raise Interrupted(f"{signal.Signals(signum).name} has come")
+
+    @contextmanager
+    def impatient(self, limit: float) -> Iterator[None]:
+        """For code of the user's that the arbiter has to wait for: within, an order to end the service (which is taken
+        afterwards, as ever) and the end of `limit` seconds (0: any number) raise Interrupted. What waits in C and does
+        not ask for signals cannot be interrupted."""
+
+        def give_up(signum: int, frame: FrameType | None) -> None:
+            if self._impatient:
+                raise Interrupted(f"not done within {limit:g} s")
+
+        before = signal.signal(signal.SIGALRM, give_up)
+        self._impatient = True
+        try:
+            signal.setitimer(signal.ITIMER_REAL, limit, AGAIN if limit else 0.0)
+            yield
+        finally:
+            self._impatient = False
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, before)
 
     def take(self) -> list[Command]:
         """What has arrived since, oldest first; also empties the descriptor."""

@@ -81,9 +81,13 @@ class Pidfile:
 
     def _write_beside(self) -> str:
         fd, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(self.path)}.", dir=os.path.dirname(self.path))
-        with open(fd, "w", encoding="ascii") as file:
-            os.fchmod(fd, 0o644)
-            file.write(f"{self._pid}\n")
+        try:
+            with open(fd, "w", encoding="ascii") as file:
+                os.fchmod(fd, 0o644)
+                file.write(f"{self._pid}\n")
+        except OSError:  # a full disk
+            os.unlink(temporary)
+            raise
         return temporary
 
     def _put(self, temporary: str, after: int) -> None:

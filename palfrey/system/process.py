@@ -8,13 +8,14 @@ the callers are at their start and end when one of these fails. In the order of 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import grp
 import os
 import pwd
 import select
 import signal
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -215,9 +216,22 @@ def end_with_parent(parent: int) -> None:
         os._exit(EXIT_OK)
 
 
-def _prctl(option: int, value: int) -> None:
-    import ctypes
+@contextlib.contextmanager
+def ending_with(parent: int) -> Iterator[None]:
+    """Within, as `end_with_parent`, where the system can do that."""
+    if not CAN_ADOPT:
+        yield
+        return
+    with contextlib.suppress(OSError):  # a sandbox forbids it
+        end_with_parent(parent)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            _prctl(_PR_SET_PDEATHSIG, 0)
 
+
+def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, *(ctypes.c_ulong(argument) for argument in (value, 0, 0, 0))) != 0:
         number = ctypes.get_errno()

@@ -11,6 +11,8 @@ the channel or as a signal from an operator:
     QUIT     quit      QUIT    every connection is cut, lifespan shutdown, exit
 
 An order during boot ends the boot. INT is the terminal's and ignored: the arbiter gets it too and says what it means.
+While the application is imported nothing is heard of the channel's end: for so long the worker is killed with the
+arbiter (on Linux), since an import that hangs would hold the listeners for ever.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from palfrey.config.hooks import ServerView, WorkerView, call_hook
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError
 from palfrey.observe.scoreboard import State
 from palfrey.system.dump import dump_on_abort, dump_on_request, write_lines
-from palfrey.system.process import keep_freed_memory
+from palfrey.system.process import ending_with, keep_freed_memory
 from palfrey.workers.gate import Gate
 from palfrey.workers.limits import Limits
 from palfrey.workers.loops import make_loop
@@ -173,7 +175,8 @@ class Worker:
         settings, app = self._settings, self._app
         if app is None:
             assert settings.app is not None
-            app = load_app(settings.app, settings.factory, settings.app_dir, settings.interface)
+            with ending_with(self._server.pid):
+                app = load_app(settings.app, settings.factory, settings.app_dir, settings.interface)
         self._obey_signals(asyncio.get_running_loop())
         self._logs.heed_application()
         self._logs.attach(asyncio.get_running_loop().call_later)

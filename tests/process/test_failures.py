@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.process.conftest import Start
 from tests.support.processes import finish, read_all
@@ -180,6 +182,75 @@ class TestArbiter:
         server.wait_for("importing")
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is told of a parent's end")
+    def test_killed_a_worker_whose_import_hangs_does_not_keep_the_address(self, serve: Start, site: Path) -> None:
+        server = serve(workers=1)
+        (site / "main.py").write_text("import os, time\nos.write(2, b'importing\\n')\ntime.sleep(600)\n")
+        server.signal(signal.SIGHUP)
+        server.wait_for("importing")
+        server.signal(signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not")
+    def test_killed_it_takes_nobody_along_who_has_imported(self, serve: Start, site: Path) -> None:
+        """Lifespan startup has its own end."""
+        server = serve(workers=1)
+        (site / "main.py").write_text(
+            "import asyncio, os\n"
+            "async def app(scope, receive, send):\n"
+            "    os.write(2, b'starting\\n')\n"
+            "    try:\n"
+            "        await asyncio.Event().wait()\n"
+            "    finally:\n"
+            "        os.write(2, b'tidied up\\n')\n"
+        )
+        server.signal(signal.SIGHUP)
+        server.wait_for("starting")
+        server.signal(signal.SIGKILL)
+        server.wait_for("tidied up")
+        assert server.wait() == -signal.SIGKILL
+
+    @pytest.mark.parametrize(
+        ("code", "said"),
+        [
+            ("raise KeyboardInterrupt\n", r"KeyboardInterrupt\(\)"),
+            ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
+            ("def ssl_context(config, default):\n    raise SystemExit(4)\n", "hook ssl_context raised SystemExit: 4"),
+            ("def ssl_context(config, default):\n    raise KeyboardInterrupt\n", r"KeyboardInterrupt\(\)"),
+        ],
+    )
+    def test_a_configuration_that_would_end_it_is_refused(self, serve: Start, site: Path, code: str, said: str) -> None:
+        server = serve(workers=1)
+        (site / "palfrey.conf.py").write_text(code)
+        server.signal(signal.SIGHUP)
+        server.wait_for(f"Reload refused: .*{said}")
+        server.get()
+        (site / "palfrey.conf.py").unlink()
+        server.signal(signal.SIGHUP)
+        server.wait_for_ready(1, generation=2)
+
+    def test_a_configuration_that_hangs_is_given_up(self, serve: Start, site: Path) -> None:
+        server = serve("--boot-timeout", "6", workers=1)
+        (site / "palfrey.conf.py").write_text(
+            "import time\ntry:\n    time.sleep(600)\nexcept BaseException:\n    time.sleep(600)\n"
+        )
+        server.signal(signal.SIGHUP)
+        server.wait_for("Reload refused: palfrey.conf.py, line 5: .*not done within 6 s")
+        server.get()
+
+    def test_and_does_not_hold_up_an_ordered_end(self, serve: Start, site: Path) -> None:
+        server = serve("--boot-timeout", "0", workers=1)
+        (site / "palfrey.conf.py").write_text("import os, time\nos.write(2, b'reading\\n')\ntime.sleep(600)\n")
+        server.signal(signal.SIGHUP)
+        server.wait_for("reading")
+        server.signal(signal.SIGUSR1)
+        server.signal(signal.SIGTERM)
+        server.wait_for("Reload refused: palfrey.conf.py, line [23]: .*SIGTERM has come")
+        server.wait_for(r"Stopping \(SIGTERM\)")
+        assert server.wait() == 0
 
     def test_it_holds_no_loop_no_protocol_and_no_application(self, start: Start, site: Path) -> None:
         (site / "palfrey.conf.py").write_text(

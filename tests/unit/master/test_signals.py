@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from palfrey.master.orders import Orders
-from palfrey.master.signals import IN_A_WORKER, SIGNALS, Inbox, blocked
+from palfrey.master.signals import IN_A_WORKER, SIGNALS, Inbox, Interrupted, blocked
 
 
 @pytest.fixture
@@ -45,6 +45,38 @@ def test_it_wakes_a_selector_until_taken(inbox: Inbox) -> None:
     assert select.select([inbox], [], [], 5)[0] == [inbox]
     inbox.take()
     assert select.select([inbox], [], [], 0)[0] == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_an_order_to_end_interrupts_what_is_waited_for_and_is_taken_all_the_same(inbox: Inbox, signum: int) -> None:
+    send(signal.SIGHUP)
+    with pytest.raises(Interrupted, match="has come"), inbox.impatient(0):
+        send(signum)
+    assert [command.signum for command in inbox.take()] == [signal.SIGHUP, signum]
+    send(signum)  # interrupts nothing any more
+    assert [command.signum for command in inbox.take()] == [signum]
+
+
+def test_time_that_is_over_interrupts_it_until_it_heeds_that(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palfrey.master.signals.AGAIN", 0.01)
+    before = signal.getsignal(signal.SIGALRM)
+
+    def stubborn() -> None:
+        try:
+            signal.pause()
+        except BaseException:
+            signal.pause()
+
+    with pytest.raises(Interrupted, match=r"not done within 0\.01 s"), inbox.impatient(0.01):
+        stubborn()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_what_ends_in_time_is_not_interrupted(inbox: Inbox) -> None:
+    with inbox.impatient(60):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_a_flood_is_not_lost(inbox: Inbox, capfd: pytest.CaptureFixture[str]) -> None:

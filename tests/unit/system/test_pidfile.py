@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -144,6 +145,16 @@ def test_no_directory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         Pidfile(f"{tmp_path}/no/x.pid").create()
     assert str(caught.value) == f"cannot write the pid file {tmp_path}/no/x.pid: No such file or directory"
+
+
+def test_a_full_disk_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("palfrey.system.pidfile.os.fchmod", full)
+    with pytest.raises(ConfigError, match=rf"cannot write the pid file {path}: No space left on device"):
+        Pidfile(str(path)).create()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_directory_in_its_place(path: Path) -> None:
