@@ -47,7 +47,7 @@ _HOST = re.compile(r"[\w.\-]+")
 _SCHEME = re.compile(r"([a-z][a-z0-9+]*)://", re.IGNORECASE)
 _FAMILIES = {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}
 _HAVE_MODES = sys.platform == "linux"
-"""Whether a socket has a mode of its own, which its file takes when it is bound. Elsewhere fchmod(2) refuses."""
+"""Whether a socket has a mode of its own. Elsewhere fchmod(2) refuses, or means nothing."""
 
 Kind = Literal["tcp", "unix", "fd", "systemd"]
 
@@ -345,8 +345,7 @@ def _open_unix(address: Address, backlog: int) -> socket.socket:
 
 def _bind_unix(sock: socket.socket, path: str) -> None:
     """So that nobody but this user can connect before the rights are set."""
-    if _HAVE_MODES:
-        os.fchmod(sock.fileno(), 0o600)
+    if _takes_mode(sock):
         sock.bind(path)
         return
     mask = os.umask(0o177)  # the whole process's: what another thread makes meanwhile has it, too
@@ -354,6 +353,17 @@ def _bind_unix(sock: socket.socket, path: str) -> None:
         sock.bind(path)
     finally:
         os.umask(mask)
+
+
+def _takes_mode(sock: socket.socket) -> bool:
+    """Whether the socket has a mode of its own now, 0600, which its file takes when it is bound."""
+    if not _HAVE_MODES:
+        return False
+    try:
+        os.fchmod(sock.fileno(), 0o600)
+    except OSError:  # a kernel that stands for Linux (gVisor)
+        return False
+    return True
 
 
 def _clear_stale(address: Address) -> None:

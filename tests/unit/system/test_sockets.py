@@ -357,9 +357,16 @@ def test_unix_owner_given_away(opened: Open, tmp_path: Path) -> None:
         assert (path.stat().st_uid, path.stat().st_gid) == (uid, gid)
 
 
+def refuse(number: int, mode: int) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("modes", [True, False], ids=["the socket's mode", "the umask"])
 def test_unix_socket_has_its_final_rights_before_it_listens(
-    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modes: bool
 ) -> None:
+    if not modes:
+        monkeypatch.setattr(os, "fchmod", refuse)
     seen: list[str] = []
     apply_rights = sockets._apply_rights
 
