@@ -51,7 +51,7 @@ from palfrey.protocols.http2.frames import (
 from palfrey.protocols.http2.request import HeadReader
 from palfrey.protocols.http2.sending import ANSWERED, OPEN
 from palfrey.protocols.http2.stream import Stream
-from palfrey.protocols.http2.verdicts import RUNNING
+from palfrey.protocols.http2.verdicts import BEYOND_WINDOW, BLOCK_TOO_LONG, RUNNING
 from palfrey.protocols.http2.websocket import websocket_app
 from palfrey.protocols.service import EACH_SWEEP
 
@@ -65,9 +65,6 @@ MANY_FRAMES = 256
 a client that never reads would be noticed late."""
 
 GONE = Peer.GONE
-
-BEYOND_WINDOW = "more content than the connection's window has room for"
-BLOCK_TOO_LONG = "a header block that is too long"
 
 Handler = Callable[["Inbound", int, int, bytes], None]
 
@@ -159,15 +156,6 @@ class Inbound(Control):
         self._pending += data
         self._missing -= len(data)
 
-    def _check_begun(self, kind: int, length: int) -> None:
-        """A frame of which more is to come. One that could not be served is neither waited for nor kept; it may be of
-        megabytes, where http2_max_frame_size allows it."""
-        if kind == DATA:
-            if length > self.receive_window:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, BEYOND_WINDOW)
-        elif kind == HEADERS and length > self.service.limit_head and length > FRAME_SIZE:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, BLOCK_TOO_LONG)
-
     def _take_frames(self, data: bytes) -> int:
         """Handles each whole frame; returns how far that is. Raises ConnectionFault."""
         at, end = 0, len(data)
@@ -181,15 +169,13 @@ class Inbound(Control):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
             self._greeted = True
             at = len(PREFACE)
-        limit = self.limits.max_frame_size
         while end - at >= HEADER_LENGTH:
             word, flags, stream = unpack_header(data, at)
             length = word >> 8
-            if length > limit:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
+            if length > FRAME_SIZE:
+                self._check_large(word & 0xFF, length)
             stop = at + HEADER_LENGTH + length
             if stop > end:
-                self._check_begun(word & 0xFF, length)
                 self._missing = stop - end
                 break
             payload = data[at + HEADER_LENGTH : stop]

@@ -15,7 +15,14 @@ from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.asgi.stream import Framing
 from palfrey.protocols.http2.calm import Budget
 from palfrey.protocols.http2.codes import ConnectionFault, ErrorCode, StreamFault
-from palfrey.protocols.http2.frames import LARGEST_STREAM, reset_frame
+from palfrey.protocols.http2.frames import (
+    CONTINUATION,
+    DATA,
+    HEADERS,
+    LARGEST_STREAM,
+    SETTINGS,
+    reset_frame,
+)
 from palfrey.protocols.http2.outbound import Outbound
 
 if TYPE_CHECKING:
@@ -34,6 +41,10 @@ EARNED = 4
 RUNNING = 2
 """Applications that one connection may have running, as a multiple of its streams: a browser that leaves a page, and
 cancels all that it has asked for, finds as many places for the next page although nobody there has noticed yet."""
+BEYOND_WINDOW = "more content than the connection's window has room for"
+BLOCK_TOO_LONG = "a header block that is too long"
+NEVER_LARGE = {HEADERS: BLOCK_TOO_LONG, CONTINUATION: BLOCK_TOO_LONG, SETTINGS: "too many settings"}
+"""Frames that would take megabytes of memory and seconds of time, and what is said about them."""
 PLAIN_TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 NEW, HEADED, DONE = ExchangePhase.NEW, ExchangePhase.HEADED, ExchangePhase.DONE
@@ -57,6 +68,16 @@ class Verdicts(Outbound):
         self._worked = 0
         self._control = Budget(service, self.limits.max_control_frames, "frames that ask for nothing")
         self._resets = Budget(service, self.limits.max_resets, "streams that were reset")
+
+    def _check_large(self, kind: int, length: int) -> None:
+        """A frame larger than FRAME_SIZE has begun. One that could not be served is neither waited for nor kept: it may
+        be of megabytes, where http2_max_frame_size allows it. Raises ConnectionFault."""
+        if length > self.limits.max_frame_size:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
+        if kind == DATA and length > self.receive_window:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, BEYOND_WINDOW)
+        if kind in NEVER_LARGE and length > self.service.limit_head:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, NEVER_LARGE[kind])
 
     def _check_open(self, number: int, stream: Stream | None, kind: str) -> None:
         """Raises for a frame that its stream is not open for; what was on its way when we reset it is ignored (RFC 9113

@@ -436,19 +436,30 @@ async def test_a_continuation_flood_of_full_frames_holds_no_more_than_a_head_may
     assert not site.connection._block
 
 
+LARGE: dict[str, tuple[bytes, bytes, bytes]] = {
+    "HEADERS": (b"", headers(1, bytes(70_000)), b"a header block that is too long"),
+    "CONTINUATION": (
+        headers(1, b"\x82", END_STREAM),
+        continuation(1, bytes(70_000)),
+        b"a header block that is too long",
+    ),
+    "SETTINGS": (b"", frame(Kind.SETTINGS, 0, 0, bytes(70_002)), b"too many settings"),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
 @looped
-async def test_a_header_block_in_one_large_frame():
-    """Where http2_max_frame_size allows it: it is neither kept nor decoded."""
-    site = await Site.of(Stubborn().app, http2_max_frame_size=1 << 23)
-    with logged():
-        site.pour(headers(1, bytes(60_000))[:20_000])
-        assert not site.link.over
-        await site.well()
-    site = await Site.of(Stubborn().app, http2_max_frame_size=1 << 23)
-    with logged():
-        site.pour(headers(1, bytes(70_000))[:9])
-        await site.cut()
-    assert site.client.frames[-1].payload.endswith(b"a header block that is too long")
+async def test_frames_that_are_large_for_nothing(kind: str):
+    """Where http2_max_frame_size allows them: they are neither kept nor decoded, which may take seconds."""
+    before, large, text = LARGE[kind]
+    for limit in (80_000, 65536):
+        site = await Site.of(Stubborn().app, http2_max_frame_size=1 << 23, limit_request_head=limit)
+        with logged():
+            site.pour(before + large[:9])
+            await site.link.settle()
+            assert site.link.over == (limit == 65536)
+    await site.cut()
+    assert site.client.frames[-1].payload.endswith(text)
 
 
 @looped
