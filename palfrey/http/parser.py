@@ -59,11 +59,9 @@ class Limits:
     def __post_init__(self) -> None:
         """Raises ValueError for what is no limit."""
         for name in ("request_line", "fields", "field_size", "head", "body"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < (name == "head"):
-                raise ValueError(
-                    f"{name} is {value!r}: it has to be a number of 0 or more, and of 1 or more for the head"
-                )
+            value, least = getattr(self, name), 1 if name == "head" else 0
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}: it has to be a whole number, {least} or more")
         if self.header_map not in HEADER_MAPS:
             raise ValueError(f"header_map is {self.header_map!r}: it has to be one of {', '.join(HEADER_MAPS)}")
 
@@ -83,6 +81,10 @@ class Memory(HeadReader):
         self.limits = limits = limits or Limits()
         fields = FieldReader(make_parser(parser), limits.header_map)
         super().__init__(fields, limits.head, limits.request_line, limits.fields, limits.field_size, limits.body)
+
+
+SMALL = 1024
+"""Pieces of content are put together up to so many bytes. Each takes some forty more, and many have a single one."""
 
 
 class Body:
@@ -121,7 +123,10 @@ class Body:
 
     def _give(self, data: bytes, last: bool) -> None:
         if data:
-            self._pieces.append(data)
+            if self._pieces and len(self._pieces[-1]) + len(data) <= SMALL:
+                self._pieces[-1] += data
+            else:
+                self._pieces.append(data)
             self.received += len(data)
             self.waiting += len(data)
         self.complete = last

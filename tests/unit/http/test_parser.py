@@ -168,6 +168,21 @@ def test_content_is_not_copied_whole_for_each_part_of_it() -> None:
     assert repr(body) == "<Body 10000000 bytes, 9999900 to be read, complete>"
 
 
+def test_content_in_crumbs_takes_little_more_than_its_size() -> None:
+    parser = RequestParser()
+    parser.feed(POST.replace(b"5", b"200000"))
+    tracemalloc.start()
+    try:
+        for number in range(50_000):
+            parser.feed(number.to_bytes(4))
+        assert tracemalloc.get_traced_memory()[0] < 300_000
+    finally:
+        tracemalloc.stop()
+    assert parser.request is not None
+    body = parser.request.body
+    assert body.read(10_001) + body.read() == b"".join(number.to_bytes(4) for number in range(50_000))
+
+
 def test_chunks_have_no_length() -> None:
     parser = RequestParser()
     parser.feed(CHUNKED + b"5\r\nhello\r\n0\r\n")
