@@ -82,13 +82,16 @@ class Pool:
             raise
 
     def submit(self, job: Job) -> bool:
-        """Has a thread run the job, in its turn; False when too many wait."""
+        """Has a thread run the job, in its turn; False when too many wait, or there can be no thread."""
         if self._handed - self._steps >= self._at_hand:
             if len(self._waiting) >= WAITING:
                 return False
             self._waiting[job] = None
-        else:
+            return True
+        try:
             self.hand(job)
+        except RuntimeError:
+            return False
         return True
 
     def withdraw(self, job: Job) -> bool:
@@ -108,15 +111,27 @@ class Pool:
         self._reserved -= 1
 
     def hand(self, job: Job) -> None:
-        """Puts it into the threads' queue, whatever waits."""
-        self._handed += 1
+        """Puts it into the threads' queue, whatever waits. Raises RuntimeError when there is no thread, and none can be
+        made."""
         if self._ended is not None:  # theirs ends before this
             self._begin(job.work, "last")
+            self._handed += 1
             return
-        if self._handed > self._threads < self.size:
-            self._threads += 1
-            self._begin(self._live, str(self._threads))
+        if self._handed >= self._threads < self.size:
+            self._begin_another()
+        self._handed += 1
         self._queue.put(job)
+
+    def _begin_another(self) -> None:
+        try:
+            self._begin(self._live, str(self._threads + 1))
+        except RuntimeError as error:
+            # The system has no room for it now: those that there are do its work, and the next job tries again.
+            log.warning("A thread for the application cannot be made: %s", error)
+            if not self._threads:
+                raise
+        else:
+            self._threads += 1
 
     def _begin(self, work: Call, name: str) -> None:
         run = self._context.copy().run

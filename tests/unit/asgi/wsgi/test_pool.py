@@ -112,6 +112,36 @@ async def test_threads_are_made_when_they_are_needed() -> None:
 
 
 @looped
+async def test_a_thread_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost by it: those that there are do the work, and there is another attempt for the next job."""
+    pool, order, free = Pool(2), [], threading.Event()
+    pool.open()
+    jobs = [Job(pool, order, number, free) for number in range(4)]
+    start = threading.Thread.start
+
+    def no_room(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with logged() as log:
+        monkeypatch.setattr(threading.Thread, "start", no_room)
+        assert not pool.submit(jobs[0])
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert pool.submit(jobs[1])
+        monkeypatch.setattr(threading.Thread, "start", no_room)
+        assert pool.submit(jobs[2])
+        assert pool._threads == 1
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert pool.submit(jobs[3])
+        assert pool._threads == 2
+    assert log.warnings == ["A thread for the application cannot be made: can't start new thread"] * 2
+    free.set()
+    for job in jobs[1:]:
+        await job.over.wait()
+    await pool.close()
+    assert sorted(order) == [1, 2, 3]
+
+
+@looped
 async def test_calls_come_back_in_order_by_few_wake_ups() -> None:
     pool, seen = Pool(1), []
     pool.open()
