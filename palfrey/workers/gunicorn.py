@@ -35,7 +35,7 @@ from gunicorn.workers.base import Worker
 from palfrey.config.settings import Settings
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, BootError, ConfigError
 from palfrey.workers.gunicorn_board import Board
-from palfrey.workers.gunicorn_settings import check, ineffective, settings_of
+from palfrey.workers.gunicorn_settings import check, ineffective, settings_of, speaks_h2
 from palfrey.workers.gunicorn_tls import Contexts
 from palfrey.workers.steps import Steps
 
@@ -83,11 +83,14 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         own = cls._own()
         try:
             check(cfg)
-            cls._contexts.give(cfg, settings_of(cfg, own), log)
+            settings = settings_of(cfg, own)
+            cls._contexts.give(cfg, settings, log)
         except ConfigError as error:
             raise RuntimeError(str(error)) from None
         for line in ineffective(cfg, own):
             log.warning("%s", line)
+        if speaks_h2(cfg) and settings.http != "h2":
+            log.warning("http_protocols: there is no h2, since %s has http = %s", cls.__name__, settings.http)
 
     @classmethod
     def _own(cls) -> dict[str, Any]:
@@ -276,7 +279,8 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         from palfrey.observe.formats import line_for, websocket_line
 
         kind, text = type(self.log), self.cfg.access_log_format
-        if any(getattr(kind, name) is not getattr(Logger, name) for name in ACCESS) or "}e)" in text:
+        theirs = any(getattr(kind, name, None) is not getattr(Logger, name, None) for name in ACCESS)
+        if theirs or "}e)" in text or not hasattr(kind, "access_log_enabled"):  # which came with Gunicorn 25
             from palfrey.workers.gunicorn_requests import LoggerAccess
 
             return LoggerAccess(self.log)  # which may count requests where no log is kept, as the one for statsd does

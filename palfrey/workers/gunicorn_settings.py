@@ -44,8 +44,8 @@ INEFFECTIVE = (
 )
 """Gunicorn's settings for its own workers that these do not heed. The reasons are in config/foreign.py."""
 
-IMPOSSIBLE = {"proxy_protocol": "off", "protocol": "http"}
-"""Settings by which clients speak something else than HTTP, and what they have to be."""
+IMPOSSIBLE = {"proxy_protocol": ("off", False), "protocol": ("http",)}
+"""Settings by which clients speak something else than HTTP, and what they have to be, in each version of Gunicorn."""
 
 ARBITERS = frozenset(
     (
@@ -76,7 +76,7 @@ def settings_of(cfg: Any, own: dict[str, Any]) -> Settings:
         values[name] = values[name] or most
     graceful = float(values["graceful_timeout"])
     values["graceful_timeout"] = graceful - min(SHUTDOWN, graceful / 4)
-    values["http"] = "h2" if _speaks_h2(cfg) else cfg.http_parser
+    values["http"] = "h2" if speaks_h2(cfg) else getattr(cfg, "http_parser", "auto")
     trusted = ",".join(map(str, cfg.forwarded_allow_ips))
     # Gunicorn believes whoever comes over a UNIX socket, too.
     values["forwarded_allow_ips"] = "*" if "*" in trusted else f"{trusted},unix".lstrip(",")
@@ -86,8 +86,8 @@ def settings_of(cfg: Any, own: dict[str, Any]) -> Settings:
 def check(cfg: Any) -> None:
     """Raises ConfigError for what no client could be served with."""
     for name, only in IMPOSSIBLE.items():
-        if getattr(cfg, name, only) != only:
-            raise ConfigError(f"{name} has to be {only!r} with Palfrey's workers: {FOREIGN[name].reason}")
+        if getattr(cfg, name, only[0]) not in only:
+            raise ConfigError(f"{name} has to be {only[0]!r} with Palfrey's workers: {FOREIGN[name].reason}")
 
 
 def ineffective(cfg: Any, own: dict[str, Any]) -> list[str]:
@@ -105,5 +105,6 @@ def ineffective(cfg: Any, own: dict[str, Any]) -> list[str]:
     return found
 
 
-def _speaks_h2(cfg: Any) -> bool:
+def speaks_h2(cfg: Any) -> bool:
+    """Whether HTTP/2 is asked for."""
     return "h2" in getattr(cfg, "http_protocols", ())

@@ -138,7 +138,7 @@ def test_what_is_not_spoken_is_refused(name, value):
         PalfreyWorker.check_config(configured(**{name: value}), logging.getLogger("palfrey.error"))
 
 
-def test_a_subclass_of_uvicorns_worker_may_change_its_base(caplog):
+def test_a_subclass_of_uvicorns_worker_may_change_its_base():
     class Mine(PalfreyWorker):
         CONFIG_KWARGS: ClassVar = {
             "loop": "asyncio",
@@ -152,6 +152,12 @@ def test_a_subclass_of_uvicorns_worker_may_change_its_base(caplog):
     said = Said()
     Mine.check_config(Config(), said)
     assert said == ["log_level has no effect in a worker class: it is for Gunicorn's own configuration"]
+
+
+def test_http2_is_not_for_h11():
+    said = Said()
+    PalfreyH11Worker.check_config(configured(http_protocols="h2,h1"), said)
+    assert said == ["http_protocols: there is no h2, since PalfreyH11Worker has http = h11"]
 
 
 @pytest.fixture
