@@ -114,6 +114,7 @@ async def test_threads_are_made_when_they_are_needed() -> None:
 @looped
 async def test_a_thread_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is lost by it: those that there are do the work, and there is another attempt for the next job."""
+    monkeypatch.setattr(module, "AT_HAND", 2)
     pool, order, free = Pool(2), [], threading.Event()
     pool.open()
     jobs = [Job(pool, order, number, free) for number in range(4)]
