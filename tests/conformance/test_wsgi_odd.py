@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import flask
+import flask.logging
 import pytest
 from django.utils.asyncio import async_unsafe
 
@@ -245,6 +247,61 @@ def test_who_writes_when_the_response_is_over_is_told(threads: int) -> None:
         assert over.wait(PATIENCE)
         thread.join()
     assert "over" in str(raised[0])
+
+
+# wsgi.errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_is_not_ended_ends_with_its_request(threads: int) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Any:
+        path, errors = environ["PATH_INFO"], environ["wsgi.errors"]
+        errors.write(path[1:])
+        if path == "/raise":
+            raise ValueError("as asked")
+        start_response("200 OK", [])
+        return [b""] if path == "/list" else spoken(errors, path[1:])
+
+    def spoken(errors: Any, text: str) -> Iterator[bytes]:
+        errors.write(f", {text}")
+        yield b"a"
+        errors.write(f", {text}")
+
+    with serving(app, interface="wsgi", threads=threads) as server, server.client() as client, logged() as log:
+        for path in (b"/list", b"/raise", b"/parts", b"/wrapped", b"/list"):
+            client.request(GET.replace(b"/ ", path + b" ", 1))
+            server.until(lambda: not server.serving.service.running)
+    lines = [line for line in log.errors if "Exception" not in line]
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "list",
+        "raise",
+        "parts, parts, parts",
+        "wrapped" + ", wrapped" * 2,
+        "list",
+    ]
+    assert [line.partition('" from 127.0.0.1:')[0] for line in lines] == [
+        f'"GET /{path}' for path in ("list", "raise", "parts", "wrapped", "list")
+    ]
+
+
+def test_flasks_log_goes_there(threads: int) -> None:
+    app = flask.Flask("of a test")
+    app.logger.handlers[:] = [flask.logging.default_handler]
+
+    @app.get("/")
+    def index() -> str:
+        app.logger.error("in the view")
+        return "".join(flask.stream_with_context(parts()))
+
+    @app.get("/parts")
+    def parts() -> Iterator[str]:
+        app.logger.error("in a part")
+        yield "part"
+
+    with serving(app, interface="wsgi", threads=threads) as server, server.client() as client, logged() as log:
+        assert client.request(GET).body == b"part"
+        assert client.request(GET.replace(b"/ ", b"/fail ", 1)).status == 404
+    assert [line.rpartition(": ")[2] for line in log.errors] == ["in the view", "in a part"]
+    assert all(line.startswith('"GET /" from 127.0.0.1:') for line in log.errors)
 
 
 # A disk that is full -------------------------------------------------------------------------------------------------
