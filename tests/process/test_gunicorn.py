@@ -19,6 +19,7 @@ import trustme
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.support.graves import Graves
 from tests.support.loadclient import Options
 from tests.support.loadresult import Outcome
 from tests.support.loadthread import BackgroundLoad
@@ -638,6 +639,24 @@ def test_reloads_under_load_lose_nothing(start: Start) -> None:
             server.wait_for_each(*["Worker exiting"] * 2)
             wait_for_answers(load, server)
         check(load, server, 600)
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_worker_costs_what_it_held(start: Start) -> None:
+    server = loaded(start)
+    graves = Graves()
+    options = Options(port=server.port, keep_alive=1.0, brisk=0.8, stream_seconds=1.0, seconds=150, graves=graves)
+    with BackgroundLoad(options) as load:
+        for turn in range(2):
+            wait_for_answers(load, server, 400)
+            victim = int(re.findall(r"Booting worker with pid: (\d+)", server.output)[turn])  # the oldest
+            assert graves.bury(victim)
+            os.kill(victim, signal.SIGKILL)
+            server.wait_for(rf"Worker \(pid:{victim}\) was sent SIGKILL")
+            server.wait_for("Booting worker with pid")
+        wait_for_answers(load, server)
+        check(load, server, 600)
+        assert any(graves.pids.values())
 
 
 @pytest.mark.timeout(240)
