@@ -62,7 +62,10 @@ ARBITERS = frozenset(
 )
 """Palfrey's settings that are of no use in a worker class: for Palfrey's arbiter, or ones that Gunicorn has itself."""
 
-UNLIMITED = {"limit_request_line": 65536, "limit_request_fields": 32768, "limit_request_field_size": 65536}
+HEAD = 65536
+"""Bytes of a whole head, at least."""
+
+UNLIMITED = {"limit_request_line": HEAD, "limit_request_fields": 32768, "limit_request_field_size": HEAD}
 """What Gunicorn's 0 comes to here, where the head as a whole has a limit anyway."""
 
 SHUTDOWN = 2.0
@@ -72,6 +75,8 @@ SHUTDOWN = 2.0
 def settings_of(cfg: Any, own: dict[str, Any]) -> Settings:
     """Gunicorn's `cfg`, and a worker class's `own` settings by Palfrey's names, which win. Raises ConfigError."""
     values: dict[str, Any] = {ours: getattr(cfg, theirs) for ours, theirs in SAME.items() if hasattr(cfg, theirs)}
+    # Gunicorn has no limit for a head as a whole; ours must not undercut what it has.
+    values["limit_request_head"] = max(HEAD, values["limit_request_line"] + values["limit_request_field_size"])
     for name, most in UNLIMITED.items():
         values[name] = values[name] or most
     graceful = float(values["graceful_timeout"])

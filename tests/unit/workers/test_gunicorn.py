@@ -91,6 +91,8 @@ def test_gunicorns_defaults():
         ({"graceful_timeout": 0}, "graceful_timeout", 0),
         ({"limit_request_line": 0}, "limit_request_line", 65536),
         ({"limit_request_field_size": 0}, "limit_request_field_size", 65536),
+        ({"limit_request_line": 0, "limit_request_field_size": 0}, "limit_request_head", 65536),
+        ({"limit_request_field_size": 200_000}, "limit_request_head", 204_094),
         ({"http_parser": "python"}, "http", "h11"),
         ({"http_parser": "fast"}, "http", "httptools"),
         ({"http_protocols": "h2,h1"}, "http", "h2"),
