@@ -156,6 +156,13 @@ class Inbound(Control):
         self._pending += data
         self._missing -= len(data)
 
+    def begun(self, stream: Stream) -> int:
+        count = len(self._pending) - HEADER_LENGTH
+        if count < 0 or not self._greeted:
+            return 0
+        word, _, number = unpack_header(self._pending)
+        return count if word & 0xFF == DATA and number & LARGEST_STREAM == stream.id else 0
+
     def _take_frames(self, data: bytes) -> int:
         """Handles each whole frame; returns how far that is. Raises ConnectionFault."""
         at, end = 0, len(data)

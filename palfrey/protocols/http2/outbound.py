@@ -105,6 +105,10 @@ class Outbound(Watched, asyncio.Protocol):
         """It is closed."""
         raise NotImplementedError
 
+    def begun(self, stream: Stream) -> int:
+        """Bytes that have come of content for it that is not a whole frame yet."""
+        raise NotImplementedError
+
     def dismiss(self, stream: Stream, status: int) -> None:
         """Its client is at fault: answers with this status, if nothing has been said yet, and ends it."""
         raise NotImplementedError

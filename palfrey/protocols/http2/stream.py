@@ -246,7 +246,7 @@ class Stream(Sending):
                 log.info("Reset a stream of %s: its response was not read (timeout_write)", connection.name())
                 connection.reset(self, ErrorCode.CANCEL)
         elif self.state is OPEN and exchange is not None and exchange.phase is not DONE and exchange.receiving:
-            if self._falls_behind(self.sent + self.received, service.body_timeout):
+            if self._falls_behind(self.sent + self.received + connection.begun(self), service.body_timeout):
                 log.info("Ended a request of %s: content came too slowly (timeout_request_body)", connection.name())
                 connection.dismiss(self, 408)
         elif self.state is not ANSWERED or (self.tunnel is not None and not self.tunnel.closing):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -153,6 +154,30 @@ async def test_a_large_frame_in_many_reads_is_put_together_in_one_place():
     assert (await client.response(stream)).body == b"the last"
     assert link.connection._pending == b""
     await client.roundtrip()
+
+
+@pytest.mark.parametrize(("rate", "status"), [(500, 200), (50, 408)])
+@looped
+async def test_a_slow_client_is_on_time_in_the_middle_of_a_frame(rate: int, status: int):
+    """Its content is counted as it comes, as over HTTP/1.1: a frame of 16 KiB takes longer than timeout_request_body."""
+
+    @http
+    async def app(scope, receive, send):
+        await respond(send, b"%d" % len(await read_body(receive)))
+
+    link, client = await connected(app, timeout_request_body=5, min_data_rate=100)
+    stream = await client.request("POST", ends=False)
+    other = await client.request("POST", ends=False)
+    raw = data(stream, bytes(16384), END_STREAM)
+    with logged():
+        for at in range(0, len(raw), rate):
+            await link.write(raw[at : at + rate])
+            await link.settle()
+            link.pass_time(1)
+        assert (await client.head(stream)).status == status
+        assert (await client.head(other)).status == 408
+    link.close()
+    await link.idle()
 
 
 @looped
