@@ -70,7 +70,6 @@ class HandlerApp:
                     await send({"type": "http.response.body", "body": answer.body or b""})
         finally:
             left.cancel()
-            self._threads.withdraw(begin)
             if call.abandon():
                 self._threads.close(call)
 

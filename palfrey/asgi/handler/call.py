@@ -86,12 +86,9 @@ class Call:
         return self._step(self._go_on)
 
     def close(self) -> None:
-        """Once; further calls do nothing. What goes wrong is logged."""
+        """Once; further calls do nothing."""
         with self._lock:
-            try:
-                self._context.run(self._settle)
-            except BaseException as error:
-                log.error("Exception in the handler, closing its answer to %s", self, exc_info=from_the_app(error))
+            self._context.run(self._settle)
 
     def _step(self, function: Callable[[], T]) -> T:
         try:
@@ -107,45 +104,36 @@ class Call:
             self._settled = True
             return None
         request, self._request = self._request, None  # whose content need not live as long as a stream
-        try:
-            returned = self._handler(request, self._response, *self._args)
-            if returned is not None:
-                _look_at(returned)
-            found = answer(self._response)
-            if found.body is None:
-                self._pieces = _pieces(self._response.data)
-        except BaseException:
-            self._settle()
-            raise
-        if found.body is not None:
+        returned = self._handler(request, self._response, *self._args)
+        if returned is not None:
+            _look_at(returned)
+        found = answer(self._response)
+        if found.body is None:
+            self._pieces = _pieces(self._response.data)
+        else:
             self._settle()
         return found
 
     def _go_on(self) -> bytes | None:
         assert self._pieces is not None
-        try:
-            piece = next(self._pieces, _END)
-            if piece is not _END:
-                return encoded(piece)
-        except BaseException:
-            self._settle()
-            raise
+        piece = next(self._pieces, _END)
+        if piece is not _END:
+            return encoded(piece)
         self._settle()
         return None
 
     def _settle(self) -> None:
-        """Closes response.data, and its iterator where that is another. An iterator alone would be enough for a
-        generator, and the data for a file; a class may have either."""
+        """Closes response.data, and its iterator where that is another: a generator, that of a class, has something to
+        be closed as well. What goes wrong is logged."""
         if self._settled:
             return
         self._settled = True
-        pieces, self._pieces = self._pieces, None
         data = self._response.data
-        try:
-            if pieces is not data:
-                close(pieces)
-        finally:
-            close(data)
+        for each in (self._pieces, data) if self._pieces is not data else (data,):
+            try:
+                close(each)
+            except BaseException as error:
+                log.error("Exception in the handler, closing its answer to %s", self, exc_info=from_the_app(error))
 
 
 def _look_at(returned: object) -> None:
