@@ -159,7 +159,7 @@ async def test_a_large_frame_in_many_reads_is_put_together_in_one_place():
 @pytest.mark.parametrize(("rate", "status"), [(500, 200), (50, 408)])
 @looped
 async def test_a_slow_client_is_on_time_in_the_middle_of_a_frame(rate: int, status: int):
-    """Its content is counted as it comes, as over HTTP/1.1: a frame of 16 KiB takes longer than timeout_request_body."""
+    """Its content counts as it comes, as over HTTP/1.1; a frame of 16 KiB takes longer than timeout_request_body."""
 
     @http
     async def app(scope, receive, send):
