@@ -310,7 +310,7 @@ def test_flasks_log_goes_there(threads: int) -> None:
 class Full(io.BytesIO):
     """Takes what a buffer holds, and fails when that is to be written: on seeking, and on closing."""
 
-    room = 1 << 21
+    room = 1 << 18
 
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > self.room:
@@ -348,7 +348,7 @@ def test_an_upload_that_cannot_be_kept_is_answered(
     framing, body = b"Content-Length: %d" % size, bytes(size)
     if coding == "chunked":
         framing, body = b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (size, body)
-    with serving(app, interface="wsgi", threads=min(threads, 1)) as server, logged() as log:
+    with serving(app, interface="wsgi", threads=threads) as server, logged() as log:
         monkeypatch.setattr(tempfile, "TemporaryFile", kind)
         with server.client() as client:
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing + body)
@@ -356,6 +356,7 @@ def test_an_upload_that_cannot_be_kept_is_answered(
         server.until(lambda: not server.serving.service.running)
         with server.client() as client:
             assert client.request(GET).body == b"served"
+        assert server.call(lambda: server.serving.service.app.pool._reserved) == 0  # type: ignore[attr-defined]
     (error,) = log.errors
     assert error.startswith('Answered 500, since the content cannot be kept: "POST /"')
     assert "No space left on device (in " in error

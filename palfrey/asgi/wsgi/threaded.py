@@ -1,6 +1,8 @@
 """`threads = N`: the application runs in a thread of the worker's, and the loop sends what it makes.
 
-    loop     run        content that is there, or enough of it -> `Pool.submit`; the rest arrives while it is read
+    loop     run        content that is there -> `Pool.submit`
+             _run_later content that is to come is collected before; or, while fewer than half of the threads wait for
+                        clients in this way, enough of it to begin, and the rest arrives while it is read
     thread   work       calls the application, iterates over what it returns, closes it
              _say       a part -> `_parts`, of which the loop is told
     loop     _pass_on   sends the parts in order, as the client takes them
@@ -159,39 +161,41 @@ class ThreadedExchange(WsgiExchange):
         pool, spool = self.app.pool, Spool()
         # One without a length is waited for: most frameworks take no content for one that has no CONTENT_LENGTH.
         declared = any(name == b"content-length" for name, _ in self.request_headers)
+        early = False
         try:
             complete = await collect(self.receive, spool, SPOOL if declared else None)
             early = not complete and pool.reserve()
             if not complete and not early:
                 await collect(self.receive, spool)
-            content = spool.file()
+            self._take_up(spool, early)
         except BaseException as error:
+            if early:
+                pool.release()
             spool.close()
             self._not_collected(error)
             self._end()
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        if early:
+        self._submit()
+        arriving = self._arriving
+        if arriving is not None:
             try:
-                await self._begin_early(content)
+                await arriving.receive_rest(self.receive)
             finally:
+                arriving.cut()
                 pool.release()
-        else:
+
+    def _take_up(self, spool: Spool, early: bool) -> None:
+        """What has been collected becomes the application's input; `early`: with more to come. Raises SpoolError."""
+        content = spool.file()
+        if not early:
             self._size = spool.size
             self._input = content
-            self._submit()
-
-    async def _begin_early(self, content: IO[bytes]) -> None:
-        """Hands the request over with what there is of its content, and returns when the rest is there or in vain."""
-        with content:
-            arriving = self._arriving = Arriving(content.read(), self.app.pool.call_back)
-        self._input = io.BufferedReader(arriving, 1 << 16)
-        self._submit()
-        try:
-            await arriving.receive_rest(self.receive)
-        finally:
-            arriving.cut()
+            return
+        self._arriving = Arriving(content.read(), self.app.pool.call_back)
+        spool.close()
+        self._input = io.BufferedReader(self._arriving, 1 << 16)
 
     def disconnect(self) -> None:
         super().disconnect()
