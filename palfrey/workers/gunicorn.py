@@ -70,11 +70,11 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         if PalfreyWorker._board is None:
             PalfreyWorker._board = Board()
         self._row = PalfreyWorker._board.give(self.tmp)
-        self._wrong: ConfigError | None = None
+        self._wrong: Exception | None = None
         try:
             self._settings: Settings = settings_of(self.cfg, self._own())
             self._tls = self._contexts.give(self.cfg, self._settings, self.log)
-        except ConfigError as error:
+        except Exception as error:
             self._wrong = error
 
     @classmethod
@@ -98,9 +98,11 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
 
     def init_process(self) -> None:
         """In the child. Returns when the worker has ended."""
-        if self._wrong is not None:
+        if isinstance(self._wrong, ConfigError):
             self.log.error("%s", self._wrong)
             sys.exit(EXIT_BOOT)
+        if self._wrong is not None:
+            raise self._wrong
         self._quick = False
         self._aborted = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -257,7 +259,10 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         asyncio.get_running_loop().remove_reader(self.PIPE[0])
         if quick:
             self._quick = True
-            self.cfg.worker_int(self)
+            try:
+                self.cfg.worker_int(self)
+            except (Exception, SystemExit):
+                self.log.exception("The hook worker_int failed")
         self._ordered.set()
         self._steps.cancel()
 

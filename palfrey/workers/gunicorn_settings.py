@@ -6,7 +6,6 @@ hold where its settings do: an operator reads Gunicorn's documentation.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from palfrey.config.foreign import FOREIGN
@@ -85,7 +84,7 @@ def settings_of(cfg: Any, own: dict[str, Any]) -> Settings:
     trusted = ",".join(map(str, cfg.forwarded_allow_ips))
     # Gunicorn believes whoever comes over a UNIX socket, too.
     values["forwarded_allow_ips"] = "*" if "*" in trusted else f"{trusted},unix".lstrip(",")
-    return from_arguments({**values, **own}, os.getcwd()).settings
+    return from_arguments({**values, **own}, cfg.chdir).settings  # which is there still when the directory is gone
 
 
 def check(cfg: Any) -> None:

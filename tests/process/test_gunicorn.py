@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import ssl
 import sys
@@ -224,6 +225,30 @@ def test_a_quick_end_cuts_what_is_in_hand(start: Start, tmp_path: Path, number: 
         server.wait_for(f"lifespan.shutdown {pid}")
         server.wait_for(f"hook worker_exit after 1 {pid}")
         assert server.wait() == 0
+
+
+def test_a_hook_that_raises_keeps_no_worker_from_its_end(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text("def worker_int(worker):\n    raise KeyError('in the hook')\n")
+    server = start("-c", "conf.py")
+    (pid,) = server.wait_until_up()
+    server.signal(signal.SIGQUIT)
+    server.wait_for("The hook worker_int failed")
+    server.wait_for(f"lifespan.shutdown {pid}")
+    assert server.wait() == 0
+    assert "SIGKILL" not in server.output
+
+
+def test_a_deployment_that_removes_the_directory_ends_nothing(tmp_path: Path) -> None:
+    """The application is in the arbiter's memory, and new workers are forked from it."""
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / "main.py").write_text(APP)
+    with Gunicorn("--preload", cwd=release) as server:
+        (pid,) = server.wait_until_up()
+        shutil.rmtree(release)
+        os.kill(pid, signal.SIGKILL)
+        (successor,) = server.wait_until_up()
+        assert server.get("/")[0] == str(successor)
 
 
 def test_a_graceful_end_finishes_what_is_in_hand(start: Start) -> None:
