@@ -8,7 +8,7 @@ import io
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import flask
@@ -316,6 +316,10 @@ class Full(io.BytesIO):
         if self.tell() + len(data) > self.room:
             raise OSError(28, "No space left on device")
         return super().write(data)
+
+    def writelines(self, lines: Iterable[Any]) -> None:
+        for line in lines:
+            self.write(line)
 
     def seek(self, *position: int) -> int:
         if self.room != Full.room:
