@@ -40,15 +40,15 @@ async def feed(parser, reader):
 async def upload(parser, reader, origin):
     """The request's content, from the client to the origin; and from then on, whether the client is still there."""
     request = parser.request
-    while True:
-        content = request.body.read()
-        with contextlib.suppress(ConnectionError):  # an origin that wants no more of it may have answered
+    with contextlib.suppress(ConnectionError):  # an origin that wants no more of it may have answered
+        while True:
+            content = request.body.read()
             origin.write(content if request.length is not None else chunk(content, more=not parser.completed))
             await origin.drain()
-        if parser.completed:
-            break
-        await feed(parser, reader)
-    while await feed(parser, reader):
+            if parser.completed:
+                break
+            await feed(parser, reader)
+    while await reader.read(PIECE):  # which raises again what a client's end was
         pass
 
 
@@ -75,7 +75,7 @@ async def relay(parser, reader, writer, host, port):
             origin.close()
     except* (RequestError, OSError):
         origin.transport.abort()  # it must not take the request for a whole one, nor work for nobody
-        if answered:  # a response must not look whole that is not: whose end is the connection's is reset
+        if answered and not writer.is_closing():  # what is cut must not look whole: a reset is no end
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         raise
