@@ -25,6 +25,7 @@ from h2.exceptions import ProtocolError
 from palfrey.config.settings import Settings
 from palfrey.observe.access import AccessLog
 from palfrey.protocols.http2.connection import Http2Connection
+from palfrey.protocols.http2.verdicts import RUNNING
 from palfrey.protocols.service import Service
 from palfrey.types import Message, Receive, Scope, Send
 from tests.fuzz.mutate import cuts
@@ -203,6 +204,8 @@ class Replay:
         most = limits.max_concurrent_streams * max(limits.stream_window, WINDOW)
         assert ahead <= most, f"{ahead} bytes wait for applications"
         assert len(connection.streams) <= limits.max_concurrent_streams, f"{len(connection.streams)} streams"
+        most = limits.max_concurrent_streams * RUNNING
+        assert connection._orphans <= most, f"{connection._orphans} applications that nobody waits for"
         kept = sum(map(len, connection._block)), len(connection._pending)
         assert kept[0] <= self.service.limit_head + limits.max_frame_size, f"{kept} bytes of a header block"
         assert kept[1] < limits.max_frame_size + 9, f"{kept} bytes of a frame"
