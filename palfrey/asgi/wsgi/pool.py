@@ -181,7 +181,11 @@ class Pool:
         self._awake = False  # before the deque is looked at: what comes from now on wakes anew
         back = self._back
         for _ in range(len(back)):
-            back.popleft()()
+            try:
+                back.popleft()()
+            except BaseException:
+                self.loop.call_soon(self._take)  # the others do not wait for another wake-up
+                raise
 
     def _end(self) -> None:
         self._threads -= 1

@@ -170,6 +170,22 @@ async def test_calls_come_back_in_order_by_few_wake_ups() -> None:
     assert woken == 1
 
 
+@looped
+async def test_a_call_that_fails_keeps_no_other_waiting() -> None:
+    pool, done = Pool(1), asyncio.Event()
+    pool.open()
+    loop, failures = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+    def fail() -> None:
+        raise ValueError("as asked")
+
+    for call in (fail, fail, done.set):
+        pool.call_back(call)
+    await done.wait()
+    assert [str(failure) for failure in failures] == ["as asked"] * 2
+
+
 def test_a_call_for_a_loop_that_is_closed_is_dropped() -> None:
     pool = Pool(1)
 
