@@ -243,10 +243,11 @@ class RequestParser(Reader):
         """The request is whole, its content included."""
         return self.phase is HELD
 
-    def feed(self, data: bytes) -> int:
+    def feed(self, data: bytes | bytearray | memoryview) -> int:
         """Bytes that the client sent -> how many of them were used up: all, unless the request is `completed`.
 
-        Raises ParseError or Unsupported.
+        A buffer may be filled anew behind it: nothing of `data` is kept but where it is bytes. Raises ParseError or
+        Unsupported.
         """
         if self.error is not None:
             raise copy(self.error)

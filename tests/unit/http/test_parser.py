@@ -123,6 +123,21 @@ def test_what_is_used_up() -> None:
     assert repr(parser.request) == "<Request GET b'/second' HTTP/1.1>"
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_buffers_that_are_filled_anew(kind: type[bytearray | memoryview]) -> None:
+    parser = RequestParser()
+    buffer = bytearray(64)
+    body = b""
+    for piece in (POST[:30], POST[30:] + b"he", b"llo" + GET):
+        buffer[: len(piece)] = piece
+        used = parser.feed(kind(buffer)[: len(piece)])
+        buffer[:] = bytes(64)
+        if parser.request is not None:
+            body += parser.request.body.read()
+    assert (used, parser.completed, body) == (3, True, b"hello")
+    assert isinstance(body, bytes)
+
+
 def test_content_comes_as_it_comes() -> None:
     parser = RequestParser()
     parser.feed(POST + b"he")
