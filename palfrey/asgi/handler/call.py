@@ -42,8 +42,17 @@ class Call:
     """
 
     __slots__ = (
-        *("_abandoned", "_args", "_called_off", "_context", "_handler", "_lock", "_name", "_pieces", "_request"),
-        *("_response", "_settled"),
+        "_abandoned",
+        "_args",
+        "_called_off",
+        "_context",
+        "_handler",
+        "_lock",
+        "_name",
+        "_pieces",
+        "_request",
+        "_response",
+        "_settled",
     )
 
     def __init__(self, handler: Handler, args: tuple[Any, ...], request: Request) -> None:

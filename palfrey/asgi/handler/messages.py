@@ -50,6 +50,11 @@ class Headers(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({dict(self._items.values())!r})"
 
+    def copy(self) -> Headers:
+        return Headers(self)
+
+    __copy__ = copy
+
 
 # In ------------------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from http import HTTPStatus
 
 import pytest
@@ -223,6 +224,9 @@ def test_headers_are_a_dictionary_without_case():
     assert 3 not in headers
     assert headers == Headers([("Content-Type", "b")])
     assert repr(headers) == "Headers({'Content-Type': 'b'})"
+    for other in (headers.copy(), copy.copy(headers)):
+        other["Content-Type"] = "c"
+        assert (other["content-type"], headers["content-type"]) == ("c", "b")
     del headers["content-type"]
     assert len(headers) == 0
     with pytest.raises(KeyError):
