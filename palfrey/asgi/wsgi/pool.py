@@ -148,8 +148,8 @@ class Pool:
     def hand_step(self, job: Job) -> None:
         """Puts a part of work that has begun into the threads' queue, whatever waits. It takes up none of the places
         that jobs have there: work of endless steps would keep them all."""
-        self._steps += 1
         self.hand(job)
+        self._steps += 1
 
     def done_step(self) -> None:
         """A step is over."""
