@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import signal
@@ -220,6 +221,9 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             loop.add_signal_handler(number, self._stop, True)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen)
         signal.signal(signal.SIGWINCH, signal.SIG_IGN)
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.PIPE[0], 4096):  # what signals have left there before, USR1 among them
+                pass
         loop.add_reader(self.PIPE[0], self._told)  # Gunicorn's reloader has seen a change
 
     def _arm(self) -> None:
@@ -248,8 +252,9 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         self._arm()
 
     def _told(self) -> None:
-        self.log.info("Told to end: finishing what is in hand")
-        self._stop()
+        if not self._ordered.is_set():  # Gunicorn says it each second
+            self.log.info("Told to end: finishing what is in hand")
+            self._stop()
 
     def _stop(self, quick: bool = False) -> None:
         """The worker is to end. QUIT overrides what came before it; nothing else does."""
@@ -284,13 +289,13 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         from palfrey.observe.formats import line_for, websocket_line
 
         kind, text = type(self.log), self.cfg.access_log_format
-        theirs = any(getattr(kind, name, None) is not getattr(Logger, name, None) for name in ACCESS)
-        if theirs or "}e)" in text or not hasattr(kind, "access_log_enabled"):  # which came with Gunicorn 25
+        theirs = [name for name in ACCESS if getattr(kind, name, None) is not getattr(Logger, name, None)]
+        if "access" not in theirs and not getattr(self.log, "access_log_enabled", True):  # a property since Gunicorn 25
+            return AccessLog.off()
+        if theirs or "}e)" in text or not hasattr(kind, "access_log_enabled"):
             from palfrey.workers.gunicorn_requests import LoggerAccess
 
             return LoggerAccess(self.log)  # which may count requests where no log is kept, as the one for statsd does
-        if not self.log.access_log_enabled:
-            return AccessLog.off()
         line = line_for(text)
         return AccessLog.to_logger(self.log.access_log, line, websocket_line(text, line))
 

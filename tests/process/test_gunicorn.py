@@ -263,6 +263,40 @@ def test_a_graceful_end_finishes_what_is_in_hand(start: Start) -> None:
     assert server.wait() == 0
 
 
+def test_signals_while_the_application_is_imported(start: Start, tmp_path: Path) -> None:
+    """USR1 has log files opened again, and nothing else."""
+    os.mkfifo(tmp_path / "gate")
+    (tmp_path / "main.py").write_text(APP + "say('importing')\nopen('gate').read()\n")
+    server = start()
+    pid = int(server.wait_for(r"^importing (\d+)$")[1])
+    os.kill(pid, signal.SIGUSR1)
+    (tmp_path / "gate").write_text("")
+    assert server.wait_until_up() == [pid]
+    assert server.get("/")[0] == str(pid)
+    os.kill(pid, signal.SIGTERM)
+    server.wait_for(rf"\[{pid}\] \[INFO\] Told to end")
+    pid = int(server.wait_for(r"^importing (\d+)$")[1])
+    os.kill(pid, signal.SIGTERM)
+    (tmp_path / "gate").write_text("")
+    server.wait_for(rf"Worker exiting \(pid: {pid}\)")
+    server.wait_for(r"^importing (\d+)$")
+    (tmp_path / "gate").write_text("")
+    assert server.wait_until_up() != [pid]
+    assert server.output.count(f"lifespan.startup {pid}") == 0
+
+
+def test_an_order_that_is_repeated_is_said_once(start: Start) -> None:
+    server = start()
+    (pid,) = server.wait_until_up()
+    with server.request_in_flight() as client:
+        os.kill(pid, signal.SIGTERM)
+        server.wait_for("Told to end")
+        os.kill(pid, signal.SIGTERM)
+        assert finish(client).startswith(b"HTTP/1.1 200 OK")
+    server.wait_for(f"lifespan.shutdown {pid}")
+    assert server.output.count("Told to end") == 1
+
+
 def test_a_graceful_end_takes_graceful_timeout_at_most(start: Start) -> None:
     server = start("--graceful-timeout", "2")
     (pid,) = server.wait_until_up()
