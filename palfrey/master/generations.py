@@ -6,9 +6,9 @@ so that its queue outlives the reload. A listener that nobody asks for any more 
 workers are told to "stop" instead of "retire", that is, to empty its queue and close their copies: the last of them
 to close a copy has just emptied it, so that nothing that was queued is reset.
 
-A generation also has its place, the directory that its name led to when it was read: its workers are forked there,
-whenever that is. So one that replaces a worker of the generation that serves on is of the same release, although the
-symlink has been switched to one that was refused.
+A generation also has its place, the directory that its name led to when it was read, and so with what is on `sys.path`:
+its workers work there and import from there, whenever they are forked. So one that replaces a worker of the generation
+that serves on is of the same release, although the symlink has been switched to one that was refused.
 
 Nothing here forks or signals. `propose` opens sockets and may fail (PalfreyError); then all is as it was.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from palfrey.errors import BindError, ConfigError, PalfreyError
 from palfrey.master.records import Terms
 from palfrey.system import cpus, x509
 from palfrey.system.cpus import Budget
+from palfrey.system.imports import resolved as resolved_path
 from palfrey.system.place import Place
 from palfrey.system.process import CAN_ADOPT
 from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
@@ -53,6 +55,8 @@ class Generation:
     tls: ServerTls | None
     place: Place | None = None
     """Where it works; None: wherever this process is."""
+    modules: tuple[str, ...] = ()
+    """Where its modules are found: sys.path, symlinks followed. Empty: as in this process."""
     urls: tuple[str, ...] = ()
     """Where it listens, for people; port 0 resolved."""
     cpus: Budget | None = None
@@ -169,7 +173,10 @@ class Generations:
 
     def move_in(self, number: int) -> None:
         """In a forked child: go to where this generation works, and keep no other directory. Raises OSError."""
-        self._known[number].enter()
+        generation = self._known[number]
+        generation.enter()
+        if generation.modules:
+            sys.path[:] = generation.modules
         for generation in self._known.values():
             _close_place(generation)
 
@@ -220,7 +227,9 @@ class Generations:
         self._listeners += [listener for listener in listeners if listener not in self._listeners]
         self.count += 1
         urls = _urls(listeners, tls is not None)
-        generation = Generation(self.count, settings, resolved.environment, listeners, tls, place, urls)
+        generation = Generation(
+            self.count, settings, resolved.environment, listeners, tls, place, resolved_path(), urls
+        )
         if settings.workers == "auto":
             generation.cpus = cpus.budget()
         self._known[generation.number] = generation

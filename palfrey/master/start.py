@@ -28,7 +28,7 @@ from palfrey.master.generations import Generations
 from palfrey.master.logs import configure_logs
 from palfrey.master.signals import Inbox
 from palfrey.observe.logging import LogSetup
-from palfrey.system import inheritance, process, systemd
+from palfrey.system import imports, inheritance, process, systemd
 from palfrey.system.invocation import Invocation
 from palfrey.system.pidfile import Pidfile
 from palfrey.system.sockets import backlog_notice
@@ -73,6 +73,7 @@ class House:
         settings = self.settings
         self.inbox.install()
         self._undo.append(self.inbox.uninstall)
+        imports.pin("palfrey")
         self._directory = os.environ["PWD"] = process.own_directory()
         self._change_directory()
         if settings.umask is not None:

@@ -16,7 +16,7 @@ from tests.process.test_reload import HOLDS
 from tests.support.processes import APP as EXAMPLE
 from tests.support.processes import Server
 
-APP = EXAMPLE.replace("environ['PALFREY_WORKER']", "name")
+APP = EXAMPLE.replace("environ['PALFREY_WORKER']", "name") + "\nimport dependency\nME += f' {dependency.NAME}'\n"
 """A mold is no worker, and cannot say which."""
 BROKEN = "import nothing_of_this_name\n"
 
@@ -35,6 +35,8 @@ def release(current: Path, name: str, code: str) -> Path:
     (place / "src").mkdir(parents=True)
     for folder in (place, place / "src"):
         (folder / "main.py").write_text(code.replace('"one"', repr(name)))
+    (place / "lib").mkdir()
+    (place / "lib" / "dependency.py").write_text(f"NAME = {name!r}\n")
     switch(current, name)
     return place
 
@@ -51,7 +53,7 @@ def deployed(current: Path) -> Iterator[Callable[..., Server]]:
     with ExitStack() as stack:
 
         def begin(*arguments: str) -> Server:
-            env = {"PWD": str(current)}
+            env = {"PWD": str(current), "PYTHONPATH": str(current / "lib")}
             server = stack.enter_context(Server("main:app", "--port", "0", *arguments, cwd=current, env=env))
             server.wait_for_ready(1)
             return server
@@ -88,13 +90,13 @@ def test_after_a_refusal_a_worker_that_dies_is_replaced_from_the_release_that_se
     kill(server, "mold" if how == "mold" else "worker")
     if how == "mold":  # of the new one's making
         kill(server, "worker")
-    assert server.get()[3] == "one"
+    assert server.get()[3:] == ["one", "one"]
     old = first_of(server, "worker")
     release(current, "three", APP)
     server.signal(signal.SIGHUP)
     server.wait_for_ready(1, generation=3)
     server.wait_for_ends([old])
-    assert server.get()[3] == "three"
+    assert server.get()[3:] == ["three", "three"]
     assert psutil.Process(server.pid).cwd() == str(current.parent / "three")
 
 
@@ -105,12 +107,12 @@ def test_nor_is_it_of_the_new_release_while_that_is_being_tried(deployed: Callab
     server.signal(signal.SIGHUP)
     server.wait_for("importing 1 of 2")
     kill(server, "worker")
-    pid, _, _, name = server.get()
-    assert name == "one"
+    pid, *_, name, dependency = server.get()
+    assert (name, dependency) == ("one", "one")
     (place / "hold").unlink()
     server.wait_for_ready(1, generation=2)
     server.wait_for_ends([int(pid)])
-    assert server.get()[3] == "two"
+    assert server.get()[3:] == ["two", "two"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors")
