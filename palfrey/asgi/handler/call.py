@@ -239,7 +239,7 @@ class Step:
         except Exception as error:
             self._error = error
         except BaseException as error:  # SystemExit and its like mean to end a program, which a request must not
-            self._error = RuntimeError(f"{type(error).__name__} in a handler: {error}")
+            self._error = RuntimeError(f"{type(error).__name__} in a handler")
             self._error.__cause__ = from_the_app(error)
         self._pool.call_back(self._back)
 

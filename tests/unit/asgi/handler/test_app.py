@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
@@ -419,8 +420,21 @@ def test_each_call_has_a_context_of_its_own():
 # Failures -----------------------------------------------------------------------------------------------------------
 
 
+class Unspeakable(BaseException):
+    def __str__(self):
+        raise ValueError("no words")
+
+
 @pytest.mark.parametrize(
-    ("error", "said"), [(ValueError("by hand"), "ValueError: by hand"), (SystemExit(3), "SystemExit in a handler: 3")]
+    ("error", "said"),
+    [
+        (ValueError("by hand"), "ValueError: by hand"),
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt in a handler"),
+        (asyncio.CancelledError(), "CancelledError in a handler"),
+        (StopIteration("by hand"), "StopIteration: by hand"),
+        (Unspeakable(), "Unspeakable in a handler"),
+    ],
 )
 def test_an_exception_is_a_500_that_is_logged(error, said):
     def handler(request, response):
@@ -428,7 +442,7 @@ def test_an_exception_is_a_500_that_is_logged(error, said):
         response.data = "lost"
         raise error
 
-    with serving(handler) as server, logged() as records:
+    with serving(handler, threads=1) as server, logged() as records:
         for _ in range(2):
             answer = ask(server, "/fails?a=1")
             assert (answer.status_code, answer.text) == (500, "Internal Server Error")
