@@ -61,8 +61,8 @@ class HttpServer:
         (Ctrl-C) while it blocks stops it and is raised.
         """
         _check(handler, args)
-        if threads < 0:
-            raise ValueError(f"threads is {threads}: it must be True, False, or how many there may be")
+        if not isinstance(threads, int) or threads < 0:
+            raise ValueError(f"threads is {threads!r}: it must be True, False, or how many there may be")
         for name in FIXED.keys() & settings.keys():
             raise ConfigError(f"{name} cannot be set for an HttpServer")
         address = {} if ADDRESS & settings.keys() else {"host": host, "port": port}

@@ -292,8 +292,9 @@ def test_settings_and_where_to_listen(tmp_path):
         serving(hello, no_such=1)
     with pytest.raises(ConfigError, match="interface cannot be set"):
         serving(hello, interface="wsgi")
-    with pytest.raises(ValueError, match="threads is -1"):
-        serving(hello, threads=-1)
+    for threads in (-1, "4", 2.5):
+        with pytest.raises(ValueError, match=f"threads is {threads!r}"):
+            serving(hello, threads=threads)
     with serving(hello, uds=str(tmp_path / "s")) as server:
         assert server.url == f"unix:{tmp_path}/s"
         assert server.port == 0
