@@ -181,6 +181,7 @@ class Serving:
             for _ in range(FLUSH):
                 await asyncio.sleep(0)
             self._cut(self.service.connections.intersection(self._told))
+        await asyncio.sleep(0)  # a transport that was aborted closes its socket in the next turn
         tasks = self._tasks()
         for task in tasks:
             task.cancel()
