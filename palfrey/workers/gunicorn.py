@@ -15,8 +15,8 @@ drops privileges, loads the application, calls `post_worker_init` and then `run`
     max_requests              as TERM, but queues are left to other workers
     another parent            as TERM: the arbiter is gone
 
-Each quarter of `timeout`, and at least each second, the loop shows the arbiter that it turns, start-up and shutdown
-included. The module is imported by Gunicorn's arbiter: what serves is imported in the child.
+Each quarter of `timeout`, and at least each second, the loop shows the arbiter that it turns, from the end of start-up
+to the end of shutdown. The module is imported by Gunicorn's arbiter: what serves is imported in the child.
 """
 
 from __future__ import annotations
@@ -185,6 +185,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             self.log.error("%s%s", error, f"\n{error.detail}" if error.detail else "")
             return EXIT_BOOT  # Gunicorn's WORKER_BOOT_ERROR, too: it then gives up, rather than fork for ever
         self.booted = True
+        self.notify()
         await self._ordered.wait()
         return await self._end(serving)
 
@@ -201,7 +202,8 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         return 0
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.notify()
+        if self.booted:  # until the first sign of life Gunicorn waits: a start may block the loop, to load a model, say
+            self.notify()
         if not self._ordered.is_set() and os.getppid() != self.ppid:
             self.log.warning("The arbiter is gone: finishing what is in hand and exiting")
             self._stop()

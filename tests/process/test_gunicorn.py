@@ -47,6 +47,8 @@ async def app(scope, receive, send):
                 await send({"type": "lifespan.startup.failed", "message": "no database"})
                 return
             await asyncio.sleep(float(os.environ.get("SLOW", 0)))
+            if message["type"] == "lifespan.startup":
+                time.sleep(float(os.environ.get("STALL", 0)))
             say(message["type"])
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
@@ -355,6 +357,14 @@ def test_a_slow_start_and_end_are_no_hanging(start: Start) -> None:
     server.signal(signal.SIGTERM)
     server.wait_for(f"lifespan.shutdown {pid}")
     assert server.wait() == 0
+    assert "WORKER TIMEOUT" not in server.output
+
+
+def test_a_start_that_blocks_is_no_hanging(start: Start) -> None:
+    """As with Gunicorn's and uvicorn's workers, which show no sign of life before they serve."""
+    server = start("--timeout", "1", env={"STALL": "3"})
+    (pid,) = server.wait_until_up()
+    assert server.get("/")[0] == str(pid)
     assert "WORKER TIMEOUT" not in server.output
 
 
