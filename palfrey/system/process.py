@@ -15,7 +15,7 @@ import pwd
 import select
 import signal
 import sys
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -229,6 +229,18 @@ def ending_with(parent: int) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             _prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def when_parent_ends(parent: int, act: Callable[[], None]) -> None:
+    """From now on `act` is called when `parent`, who forked this process, ends, between any two bytecodes of the main
+    thread: also where no event loop turns. Where the system can do that; it takes the last of the real-time signals."""
+    if not CAN_ADOPT:
+        return
+    signal.signal(signal.SIGRTMAX, lambda *_: act())
+    with contextlib.suppress(OSError):  # a sandbox forbids it
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGRTMAX)
+    if os.getppid() != parent:
+        act()
 
 
 def _prctl(option: int, value: int) -> None:

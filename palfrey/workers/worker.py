@@ -18,6 +18,7 @@ arbiter (on Linux), since an import that hangs would hold the listeners for ever
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -31,7 +32,7 @@ from palfrey.config.hooks import ServerView, WorkerView, call_hook
 from palfrey.errors import EXIT_BOOT, EXIT_ERROR, EXIT_OK, BootError
 from palfrey.observe.scoreboard import State
 from palfrey.system.dump import dump_on_abort, dump_on_request, write_lines
-from palfrey.system.process import ending_with, keep_freed_memory
+from palfrey.system.process import ending_with, keep_freed_memory, when_parent_ends
 from palfrey.workers.gate import Gate
 from palfrey.workers.limits import Limits
 from palfrey.workers.loops import make_loop
@@ -61,6 +62,9 @@ class Order(Enum):
     STOP = "stop"
     QUIT = "quit"
 
+
+ORPHANED = 5.0
+"""Seconds beyond graceful_timeout that a worker has without an arbiter: as many as with one."""
 
 SIGNALS = {signal.SIGTERM: Order.STOP, signal.SIGQUIT: Order.QUIT}
 """TERM may have been sent to the whole process group, as some supervisors do, so that nobody serves on."""
@@ -177,6 +181,7 @@ class Worker:
             assert settings.app is not None
             with ending_with(self._server.pid):
                 app = load_app(settings.app, settings.factory, settings.app_dir, settings.interface)
+        when_parent_ends(self._server.pid, self._limit_the_rest)
         self._obey_signals(asyncio.get_running_loop())
         self._logs.heed_application()
         self._logs.attach(asyncio.get_running_loop().call_later)
@@ -280,6 +285,10 @@ class Worker:
             if self._order is None:
                 log.warning("The arbiter is gone: finishing what is in hand and exiting")
                 self._take(Order.STOP)
+
+    def _limit_the_rest(self) -> None:
+        """The arbiter is gone, which would have ended a worker that hangs: now that sees to itself, from C."""
+        faulthandler.dump_traceback_later(self._settings.graceful_timeout + ORPHANED, exit=True, file=self._trace_fd())
 
     def _hold(self, hold: bool) -> None:
         """In development: new code is getting ready, or it was no good."""

@@ -194,6 +194,23 @@ class TestArbiter:
         with socket.create_server(("127.0.0.1", server.port)):
             pass
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is told of a parent's end")
+    @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["plain", "preload"])
+    def test_killed_a_worker_that_hangs_ends_with_its_stacks_in_the_log(
+        self, start: Start, site: Path, options: tuple[str, ...]
+    ) -> None:
+        (site / "main.py").write_text((site / "main.py").read_text().replace("environ['PALFREY_WORKER']", "name"))
+        server = start("--graceful-timeout", "0.1", *options)
+        server.wait_for_ready(1)
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /block HTTP/1.1\r\nHost: test\r\n\r\n")
+            server.wait_for("blocking")
+            server.signal(signal.SIGKILL)
+            assert read_all(client) == b""
+        assert server.wait() == -signal.SIGKILL
+        assert "Timeout (0:00:05.1" in server.output
+        assert "main.py" in server.output
+
     @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not")
     def test_killed_it_takes_nobody_along_who_has_imported(self, serve: Start, site: Path) -> None:
         """Lifespan startup has its own end."""
