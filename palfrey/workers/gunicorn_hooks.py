@@ -148,7 +148,7 @@ def around(app: ASGIApp, worker: Any) -> ASGIApp:
         if scope["type"] == "http":
             exchange: HookedExchange = send.__self__  # type: ignore[attr-defined]  # it is the exchange's own method
             request = _request_of(exchange)
-            exchange.after = lambda: _after(worker, request, request.environ(), _response_of(exchange))
+            exchange.after = lambda: _after(worker, request, request.environ(), lambda: _response_of(exchange))
             worker.cfg.pre_request(worker, request)
             await app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -187,7 +187,7 @@ async def _websocket(app: ASGIApp, worker: Any, scope: Scope, receive: Receive, 
             response.begin(500, ())
         raise
     finally:
-        _after(worker, request, request.environ(), response)
+        _after(worker, request, request.environ(), lambda: response)
 
 
 def around_wsgi(call: Any, worker: Any) -> Any:
@@ -198,11 +198,11 @@ def around_wsgi(call: Any, worker: Any) -> Any:
         request = _request_of(exchange)
         said = ResponseView()
 
-        def after() -> None:
+        def sent() -> ResponseView:
             response = _response_of(exchange)
             if response.status_code == said.status_code:  # what was said is what was sent, and it said it in its words
                 response.status, response.headers = said.status, said.headers
-            _after(worker, request, environ, response)
+            return response
 
         def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
             write = start_response(status, headers, exc_info)
@@ -212,7 +212,7 @@ def around_wsgi(call: Any, worker: Any) -> Any:
         try:
             worker.cfg.pre_request(worker, request)
         finally:
-            exchange.after = partial(copy_context().run, after)
+            exchange.after = partial(copy_context().run, _after, worker, request, environ, sent)
         return call(environ, begin)
 
     return run
@@ -228,8 +228,9 @@ def _response_of(exchange: Exchange) -> ResponseView:
     return ResponseView(exchange.status, exchange.response_headers, exchange.body_bytes)
 
 
-def _after(worker: Any, request: RequestView, environ: dict[str, Any], response: ResponseView) -> None:
+def _after(worker: Any, request: RequestView, environ: dict[str, Any], response: Callable[[], ResponseView]) -> None:
+    """Raises nothing, even where the application's fields are such that no view can be made of them."""
     try:
-        worker.cfg.post_request(worker, request, environ, response)
+        worker.cfg.post_request(worker, request, environ, response())
     except (Exception, SystemExit):
         worker.log.exception("The hook post_request failed")

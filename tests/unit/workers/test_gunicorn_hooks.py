@@ -208,6 +208,23 @@ def test_an_asgi_application(large: str) -> None:
         assert (worker.hear(), worker.hear()) == (("GET", "/denied"), ("/denied", "403 Forbidden", 0))
 
 
+def test_a_head_that_nobody_can_read_is_said_and_no_more() -> None:
+    """Its client had left before anybody looked at it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [("text", "not bytes")]})
+        worker.told.put("begun")
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with hooked(app, lifespan="off") as (server, worker), logged():
+        with server.client() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (worker.hear(), worker.hear()) == (("GET", "/"), "begun")
+            client.reset()
+        assert worker.hear() == "The hook post_request failed"
+
+
 def test_nobody_else_pays() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError
