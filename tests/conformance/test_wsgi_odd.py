@@ -58,6 +58,16 @@ class Bytes(bytes):
     """numpy has such a class, for example."""
 
 
+class Falsy(Result):
+    def __iter__(self) -> Result:
+        self.iterations = getattr(self, "iterations", 0) + 1
+        assert self.iterations == 1
+        return self
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class Items:
     """Can be iterated over without an __iter__ of its own."""
 
@@ -113,6 +123,7 @@ GOOD: dict[str, tuple[Callable[[Start], Any], int, bytes]] = {
     "a class of bytes in write()": (lambda start: (start("200 OK", [])(Bytes(b"a")), [])[1], 200, b"a"),
     "a set": (lambda start: (start("200 OK", []), {b"a"})[1], 200, b"a"),
     "items": (lambda start: (start("200 OK", []), Items())[1], 200, b"ab"),
+    "an iterator that passes for false": (lambda start: (start("200 OK", []), Falsy(b"a", b"b"))[1], 200, b"ab"),
     "headers from a generator": (lambda start: (start("200 OK", (each for each in [("A", "b")])), [])[1], 200, b""),
 }
 

@@ -164,11 +164,14 @@ class InlineExchange(WsgiExchange):
     def _made(self, result: Any) -> Iterator[Any]:
         """What is in it, one by one."""
         loop = self.app.pool.loop
-        parts = None
+        set_running_loop(None)
+        try:
+            parts = parts_of(result)
+        finally:
+            set_running_loop(loop)
         while True:
             set_running_loop(None)
             try:
-                parts = parts or parts_of(result)
                 part = next(parts)
             except StopIteration:
                 return
