@@ -600,6 +600,25 @@ def test_a_wrapped_file_is_sent_from_where_it_stands_and_closed(serve: Any, big:
     assert (answer["content-length"], answer.body) == (str(300_000 - skipped), big.read_bytes()[skipped:])
 
 
+def test_a_wrapped_file_is_closed_in_its_requests_context(serve: Any, big: Any) -> None:
+    """Django, for one, has its response's end there."""
+    found: list[str] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        variable.set(environ["PATH_INFO"])
+        start_response("200 OK", PLAIN)
+        opened = open(big, "rb")  # noqa: SIM115 - the server closes it
+        wrapped = environ["wsgi.file_wrapper"](opened)
+        wrapped.close = lambda: (found.append(variable.get()), opened.close())
+        return wrapped
+
+    with serve(app) as server, server.client() as client:
+        for path in (b"/a", b"/b"):
+            assert client.request(GET.replace(b"/ ", path + b" ", 1)).body == big.read_bytes()
+        server.until(lambda: len(found) == 2)
+    assert found == ["/a", "/b"]
+
+
 def test_no_more_of_a_file_than_was_declared(serve: Any, big: Any) -> None:
     with open(big, "rb") as opened:
         answer = answer_of(serve, file_app(opened, [("Content-Length", "70000")]))

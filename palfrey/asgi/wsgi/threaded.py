@@ -33,6 +33,7 @@ from palfrey.asgi.wsgi.response import WsgiExchange, as_bytes, close, parts_of, 
 from palfrey.errors import from_the_app
 
 if TYPE_CHECKING:
+    from contextvars import Context
     from typing import IO
 
     from palfrey.asgi.stream import Stream
@@ -59,9 +60,10 @@ def _say_unclosed(error: BaseException, request: str) -> None:
 class Closing:
     """The end of a result, in a thread, as it may be anything that the application does."""
 
-    def __init__(self, app: WsgiApp, result: Any, request: str) -> None:
+    def __init__(self, app: WsgiApp, result: Any, context: Context, request: str) -> None:
         self._app = app
         self._result = result
+        self._context = context
         self._request = request
 
     def describe(self) -> str:
@@ -70,7 +72,7 @@ class Closing:
     def work(self) -> None:
         app = self._app
         try:
-            close(self._result)
+            self._context.run(close, self._result)
         except BaseException as error:
             _say_unclosed(error, self._request)
         if app.errors.begun:
@@ -85,6 +87,7 @@ class ThreadedExchange(WsgiExchange):
         "_ahead",
         "_arriving",
         "_broken",
+        "_context",
         "_error",
         "_file",
         "_gate",
@@ -114,6 +117,8 @@ class ThreadedExchange(WsgiExchange):
         self._file: dict[str, Any] | None = None
         """The message that has a file sent, in the place of parts. Set by the thread, before it is through."""
         self._result: Any = None
+        self._context: Context
+        """Of the application, where `_file` is to be closed in it."""
         self._parts: deque[tuple[bytes, bool]] = deque()
         """What is to be sent, and whether there is more: from the thread to the loop."""
         self._sending: asyncio.Task[None] | None = None
@@ -231,7 +236,7 @@ class ThreadedExchange(WsgiExchange):
         except BaseException as error:  # SystemExit and KeyboardInterrupt, too: they are the request's end, no more
             self._error = from_the_app(error)
         if self._file is not None:
-            self._result = result
+            self._result, self._context = result, copy_context()
         else:
             try:
                 close(result)
@@ -366,7 +371,7 @@ class ThreadedExchange(WsgiExchange):
             self._failed(error)
         finally:
             result, self._result, self._file, self._sending = self._result, None, None, None
-            self.app.pool.hand(Closing(self.app, result, self.describe()))
+            self.app.pool.hand(Closing(self.app, result, self._context, self.describe()))
             self._end()
 
     def _end(self) -> None:
