@@ -103,14 +103,16 @@ class Inbox:
     def install(self) -> None:
         """Take over the signals of the table, those too that were blocked by whoever started us. Main thread only."""
         with blocked() as before:
-            # A full pipe is no loss: it wakes already, and what has come is recorded by the handler.
-            signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-            for command in SIGNALS:
-                self._before[command.signum] = signal.signal(command.signum, self._record)
-            for signum in IGNORED:
-                self._before[signum] = signal.signal(signum, signal.SIG_IGN)
+            self._before = self._put_handlers()
             self._blocked = before & _BY_NUMBER.keys()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._blocked)
+
+    def _put_handlers(self) -> dict[int, object]:
+        """In place; those that were there."""
+        # A full pipe is no loss: it wakes already, and what has come is recorded by the handler.
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        before: dict[int, object] = {command.signum: signal.signal(command.signum, self._record) for command in SIGNALS}
+        return before | {signum: signal.signal(signum, signal.SIG_IGN) for signum in IGNORED}
 
     def _record(self, signum: int, frame: FrameType | None) -> None:
         self._arrived.append(signum)
@@ -121,7 +123,7 @@ class Inbox:
     def impatient(self, limit: float) -> Iterator[None]:
         """For code of the user's that the arbiter has to wait for: within, an order to end the service (which is taken
         afterwards, as ever) and the end of `limit` seconds (0: any number) raise Interrupted. What waits in C and does
-        not ask for signals cannot be interrupted."""
+        not ask for signals cannot be interrupted. Handlers that it puts in place of ours do not stay."""
 
         def give_up(signum: int, frame: FrameType | None) -> None:
             if self._impatient:
@@ -136,6 +138,8 @@ class Inbox:
             self._impatient = False
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, before)
+            with blocked():
+                self._put_handlers()  # what it imports may have put its own
 
     def take(self) -> list[Command]:
         """What has arrived since, oldest first; also empties the descriptor."""

@@ -79,6 +79,17 @@ def test_what_ends_in_time_is_not_interrupted(inbox: Inbox) -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_handlers_that_it_has_put_in_place_of_ours_do_not_stay(inbox: Inbox) -> None:
+    with inbox.impatient(0):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+    send(signal.SIGTERM)
+    assert select.select([inbox], [], [], 5)[0] == [inbox]
+    assert [command.name for command in inbox.take()] == ["SIGTERM"]
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+
+
 def test_a_flood_is_not_lost(inbox: Inbox, capfd: pytest.CaptureFixture[str]) -> None:
     for _ in range(3000):
         send(signal.SIGUSR1)
