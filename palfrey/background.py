@@ -87,11 +87,14 @@ class BackgroundServer:
         """Returns when it serves. Raises what `Server.start` does, and BootError after `boot_timeout`. Once."""
         self._thread.start()
         try:
-            if not self._up.wait(self.settings.boot_timeout or None):
-                raise self._late()
-        except BaseException:  # an impatient Ctrl-C, too
-            self.ask(at_once=True)
+            ready = self._up.wait(self.settings.boot_timeout or None)
+        except BaseException:  # Ctrl-C: a start is given up, and one that is just up may have requests in hand
+            self.ask(part=True)
+            if self._up.wait(UNWINDING):
+                self._ended.wait()
             raise
+        if not ready:
+            raise self._late()
         self._tell()
 
     def _late(self) -> BootError:

@@ -118,3 +118,43 @@ def test_an_application_that_stops_it_does_not_wait_for_itself(threads):
     server.start()
     assert httpx.get(server.urls[0], trust_env=False).text == "bye"
     server.wait()
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["just up", "on its way"])
+def test_ctrl_c_while_it_is_waited_for(up):
+    """Whoever is just up may have requests already, which are answered."""
+    begun, go_on = threading.Event(), threading.Event()
+    answers = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            begun.set()
+            await asyncio.to_thread(go_on.wait, PATIENCE)
+            await respond(send, b"answered")
+        elif not up:
+            begun.set()
+            await asyncio.Event().wait()
+
+    def interrupted(timeout):
+        server._up.wait = wait
+        if up:
+            assert wait(PATIENCE)
+            asking.start()
+        assert begun.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    def ask(*args, **kwargs):
+        asked(*args, **kwargs)
+        go_on.set()
+
+    server = BackgroundServer(embedded({}), app)
+    asking = threading.Thread(target=lambda: answers.append(httpx.get(server.urls[0], trust_env=False).text))
+    wait, server._up.wait = server._up.wait, interrupted
+    asked, server.ask = server.ask, ask
+    with pytest.raises(KeyboardInterrupt):
+        server.start()
+    assert server._ended.is_set()
+    server.wait()
+    if up:
+        asking.join()
+    assert answers == ["answered"] * up
