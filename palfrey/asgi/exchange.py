@@ -110,8 +110,9 @@ class Exchange(Request):
     """The application's interface, for the log."""
     websockets = True
     """Whether an application of that interface can take them."""
-    tells_target = False
-    """Whether a scope is to have "palfrey.target", the request target as it came."""
+    shows_scope = True
+    """Whether the application is given the scope, and may change it. Where not, requests may share one; and it has the
+    request target as it came, as "palfrey.target"."""
     starter = staticmethod(starter)
     """Of a loop: what is given the result of `run`, and gives the task, if there is one."""
 
@@ -319,8 +320,9 @@ class Exchange(Request):
             else:
                 self._done()
 
-    def _send_whole(self, status: int, headers: Sequence[Header], declared: int, body: bytes) -> None:
-        """A whole response in one step, from NEW to DONE. `declared` is what its fields say of its length, or -1."""
+    def _send_whole(self, status: int, headers: tuple[Header, ...], declared: int, lasting: bool, body: bytes) -> None:
+        """A whole response in one step, from NEW to DONE. `declared` is what its fields say of its length, or -1;
+        `lasting`: they come again."""
         self.status = status
         self.response_headers = headers
         bodiless = status in {204, 304} or self.scope["method"] == "HEAD"
@@ -329,7 +331,10 @@ class Exchange(Request):
             self._send_head(body, False, declared)
             return
         stream = self._stream
-        stream.send_head(status, headers, body, False, DECLARED)
+        if lasting:
+            stream.send_again(status, headers, body)
+        else:
+            stream.send_head(status, headers, body, False, DECLARED)
         self.body_bytes = declared
         self.phase = DONE
         if self._waiters is not None:

@@ -50,6 +50,10 @@ class Stream(Protocol):
         ends here.
         """
 
+    def send_again(self, status: int, headers: Headers, body: bytes) -> None:
+        """`send_head` for a whole response with its own Content-Length, whose `headers` are an object that comes again,
+        and that nobody changes: what was made of it may be remembered."""
+
     def send_body(self, body: bytes, more: bool) -> None:
         """Writes content after `send_head(..., more=True)`; `more` false ends the response."""
 

@@ -129,10 +129,10 @@ class Service:
         "requests",
         "root_path",
         "running",
+        "shows_scope",
         "start",
         "state",
         "targets",
-        "tells_target",
         "tls",
         "trusted",
         "websockets",
@@ -153,7 +153,7 @@ class Service:
         self.exchange: type[Exchange] = getattr(app, "exchange", Exchange)
         """What runs the application: an exchange of its own kind where it is not ASGI's."""
         self.start = self.exchange.starter(loop)
-        self.tells_target = self.exchange.tells_target
+        self.shows_scope = self.exchange.shows_scope
         self.access, self.state, self.trusted = access, state, trusted
         self.root_path = settings.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()

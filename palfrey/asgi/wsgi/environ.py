@@ -38,6 +38,9 @@ _FACTS = itemgetter(
 )
 """Of a scope, all that an environ depends on but for the client."""
 
+ENVIRON: Final = "palfrey.environ"
+"""In a scope that several requests have: None since the first, and since the second an environ to be copied."""
+UNSEEN: Final = ()
 DROPPED: Final = ("wsgi.version", (1, 0))
 """Stands for a field that is left out; putting it into an environ changes nothing."""
 _CONTENT: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
@@ -70,6 +73,20 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
 
     def make(self, scope: Scope, content: Any, size: int, client_gone: Callable[[], bool]) -> Environ:
         """The environ of one request. `size` is its content's where all of that is there, 0 where not."""
+        before = scope.get(ENVIRON, UNSEEN)
+        if before:
+            environ = before.copy()
+        else:
+            environ = self._environ(scope)
+            scope[ENVIRON] = environ.copy() if before is None else None
+        environ["wsgi.input"] = content
+        environ["waitress.client_disconnected"] = environ["palfrey.client_disconnected"] = client_gone
+        if size:
+            environ["CONTENT_LENGTH"] = str(size)
+        return environ
+
+    def _environ(self, scope: Scope) -> Environ:
+        """What follows from a scope."""
         facts = _FACTS(scope)
         before = self._before.get(facts[0])
         environ = before[1].copy() if before is not None and before[0] == facts else self._make(facts)
@@ -78,10 +95,6 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
             environ["REMOTE_ADDR"], port = client
             if port:
                 environ["REMOTE_PORT"] = str(port)
-        environ["wsgi.input"] = content
-        environ["waitress.client_disconnected"] = environ["palfrey.client_disconnected"] = client_gone
-        if size:
-            environ["CONTENT_LENGTH"] = str(size)
         return environ
 
     def _make(self, facts: Facts) -> Environ:

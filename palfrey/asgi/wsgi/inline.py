@@ -194,7 +194,7 @@ class InlineExchange(WsgiExchange):
     async def _send_wrapped(self, message: dict[str, Any]) -> None:
         assert self._head is not None
         self._begun = True
-        status, headers, _ = self._head
+        status, headers, *_ = self._head
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send(message)
 

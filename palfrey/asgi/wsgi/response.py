@@ -30,9 +30,9 @@ log = logging.getLogger("palfrey.error")
 Write = Callable[[bytes], None]
 StartResponse = Callable[..., Write]
 WsgiCallable = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
-Head = tuple[int, "tuple[Header, ...]", int]
-"""Status, fields with a REASON in front where the status has another than usual, and the Content-Length that they
-declare, or -1."""
+Head = tuple[int, "tuple[Header, ...]", int, bool]
+"""Status, fields with a REASON in front where the status has another than usual, the Content-Length that they declare,
+or -1, and whether it is remembered."""
 
 JOINED = 1 << 18
 """Bytes of a list that are joined to one content with a Content-Length; PEP 3333 has longer ones sent as they are."""
@@ -71,8 +71,9 @@ class HeadReader(dict["tuple[str, str]", "Header"]):
         for name, value in fields:
             if name == b"content-length":
                 declared = content_length(value, declared)
-        head = code, fields, declared
-        if len(headers) <= FEW and status in self._statuses and all(field in self for field in headers):
+        lasting = len(headers) <= FEW and status in self._statuses and all(field in self for field in headers)
+        head = code, fields, declared, lasting
+        if lasting:
             self.before[status] = headers, head
         return head
 
@@ -110,7 +111,7 @@ class WsgiExchange(Exchange):
 
     kind = "WSGI"
     websockets = False
-    tells_target = True
+    shows_scope = False
     callers: frozenset[CodeType]
     """The methods in which the application runs, for `wsgi.errors`."""
     app: WsgiApp
@@ -153,7 +154,7 @@ class WsgiExchange(Exchange):
         if self.phase is NEW:
             if self._head is None:
                 raise ApplicationError("content was returned before start_response was called")
-            self.status, self.response_headers, declared = self._head
+            self.status, self.response_headers, declared, _ = self._head
             self.phase = HEADED
             self._send_head(body, more, declared)
         elif self.phase is not DONE:

@@ -50,7 +50,7 @@ PART = 4096
 """What a part counts for beside its bytes: a thread that makes small ones must wait as well, or the loop had no end."""
 
 _MAKING = threading.Lock()
-_REFUSAL = (503, ((b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")), -1)
+_REFUSAL = (503, ((b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")), -1, False)
 
 
 def _say_unclosed(error: BaseException, request: str) -> None:
@@ -364,7 +364,7 @@ class ThreadedExchange(WsgiExchange):
         try:
             if self._head is None:
                 raise ApplicationError("content was returned before start_response was called")
-            status, headers, _ = self._head
+            status, headers, *_ = self._head
             await self.send({"type": "http.response.start", "status": status, "headers": headers})
             await self.send(message)
         except Exception as error:

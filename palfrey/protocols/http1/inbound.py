@@ -15,7 +15,7 @@ from palfrey.asgi.exchange import Phase as ExchangePhase
 from palfrey.protocols.http1.heads import NO_SECTION
 from palfrey.protocols.http1.outbound import Outbound
 from palfrey.protocols.http1.reader import CLOSED, HELD, LINGER, Reader
-from palfrey.protocols.http1.request import read_request
+from palfrey.protocols.http1.request import NOTHING, read_again, read_request
 from palfrey.protocols.service import NEVER
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Inbound(Reader, Outbound):
         "_chunks",
         "_client_keeps",
         "_pending",
+        "_read",
         "_read_paused",
         "_received",
         "_remaining",
@@ -50,6 +51,7 @@ class Inbound(Reader, Outbound):
         "_unread",
         "extensions",
         "heads",
+        "last",
         "section",
         "trusted",
     )
@@ -59,7 +61,8 @@ class Inbound(Reader, Outbound):
         self.extensions = service.extensions
         self.heads = service.heads
         self.trusted = service.trusted if service.trusted is not None and service.trusted.peer(client, server) else None
-        self.section = NO_SECTION
+        self.section, self.last = NO_SECTION, NOTHING
+        self._read = read_request if service.shows_scope else read_again
         self._pending = b""
         self._searched = 0
         self._chunks = None
@@ -101,7 +104,7 @@ class Inbound(Reader, Outbound):
     def _begin(self, head: bytes) -> None:
         """A whole head: from here on there is an exchange, and what follows is its content or the next head."""
         service = self.service
-        scope, frame = read_request(head, self, service)
+        scope, frame = self._read(head, self, service)
         length = frame.length
         self.deadline = NEVER
         self._keep_alive = self._client_keeps = frame.keep_alive

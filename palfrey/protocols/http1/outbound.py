@@ -42,7 +42,7 @@ FILE_PIECE = 1 << 18
 """Bytes of a file that are read at a time, where it has to be read."""
 
 
-OPEN = Framing.OPEN
+OPEN, DECLARED = Framing.OPEN, Framing.DECLARED
 
 
 class Outbound(Watched, asyncio.Protocol):
@@ -115,6 +115,14 @@ class Outbound(Watched, asyncio.Protocol):
             self._hold_back(head + body)
         else:
             self._transport.write(head + body if body else head)
+
+    def send_again(self, status: int, headers: Headers, body: bytes) -> None:
+        usual = self._keep_alive and self.phase is HELD and self.service.persistent and not self._old
+        head = self.service.renderer.render_again(status, headers) if usual and len(body) <= JOIN_LIMIT else None
+        if head is None:
+            self.send_head(status, headers, body, False, DECLARED)
+        else:
+            self._transport.write(head + body)
 
     def send_body(self, body: bytes, more: bool) -> None:
         if self._chunked_out:

@@ -22,6 +22,9 @@ CACHED_LINES = 2048
 CACHED_LENGTH = 128
 """Longer values (cookies, tokens) are not worth remembering: they do not come again."""
 
+HEADS = 64
+"""At most so many heads are remembered whole, until the next tick."""
+
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES: dict[int, bytes] = {}
 
@@ -53,6 +56,7 @@ class HeadRenderer:
     """Renders heads with a worker's default fields."""
 
     __slots__ = (
+        "_again",
         "_default_fields",
         "_defaults",
         "_defaults_text",
@@ -70,6 +74,8 @@ class HeadRenderer:
         self._lines: dict[Header, bytes] = {}
         self._defaults: dict[bytes, bytes] = {}
         self._defaults_text = self._usual_end = b""
+        self._again: dict[int, tuple[Headers, int, bytes | None]] = {}
+        """By the id of a head's fields, which are kept alive: what has been made of them since the last tick."""
         self.tick()
 
     def tick(self) -> None:
@@ -79,6 +85,7 @@ class HeadRenderer:
             self._defaults[name] = self._defaults.get(name, b"") + b"%b: %b\r\n" % (name, value)
         self._defaults_text = b"".join(self._defaults.values())
         self._usual_end = self._defaults_text + b"\r\n"
+        self._again = {}
 
     def render(
         self, status: int, headers: Headers, framing: Framing, length: int, keep_alive: bool, old: bool
@@ -134,6 +141,17 @@ class HeadRenderer:
         else:
             parts.append(b"\r\n")
         return b"".join(parts), chunked, keep_alive
+
+    def render_again(self, status: int, headers: Headers) -> bytes | None:
+        """The head of a response with its own Content-Length, on a connection that stays open, for fields that nobody
+        changes and that come again as the same object; None where they end the connection. Raises InvalidHeader."""
+        known = self._again.get(id(headers))
+        if known is None or known[1] != status:
+            head, _, stays = self.render(status, headers, DECLARED, 0, True, False)
+            if len(self._again) >= HEADS:
+                self._again.clear()
+            known = self._again[id(headers)] = headers, status, head if stays else None
+        return known[2]
 
     def render_switch(self, status: int, headers: Headers) -> bytes:
         """A 101's head: the client speaks another protocol behind it. Raises InvalidHeader."""

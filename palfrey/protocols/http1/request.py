@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from palfrey.protocols.http1.heads import kept
+from palfrey.protocols.http1.heads import NO_SECTION, SECTION_LENGTH, kept
 from palfrey.protocols.http1.target import with_host
 from palfrey.protocols.service import ASGI_VERSIONS, Facts
 
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 
 class Remembering(Facts, Protocol):
-    """A connection that keeps its last section."""
+    """A connection that keeps its last section, or request."""
 
     section: Section
     """The last one; NO_SECTION at first."""
+    last: Last
+    """The same for requests whose scope stays with the server; NOTHING otherwise."""
+
+
+Last = tuple[bytes, dict[str, Any], "Framing"]
+"""A head, and what `read_again` has made of it."""
+
+NOTHING: Last = (b"", {}, NO_SECTION.frame)
 
 
 def read_request(head: bytes, facts: Remembering, service: Service) -> tuple[dict[str, Any], Framing]:
@@ -57,8 +65,17 @@ def read_request(head: bytes, facts: Remembering, service: Service) -> tuple[dic
         "state": service.state.copy(),
         "extensions": facts.extensions.copy(),
     }
-    if service.tells_target:
-        scope["palfrey.target"] = head[len(method) + 1 : end]
     if section.forwarded and facts.trusted is not None:
         facts.trusted.apply(scope, section.forwarded)
     return scope, section.frame
+
+
+def read_again(head: bytes, facts: Remembering, service: Service) -> tuple[dict[str, Any], Framing]:
+    """The same where no application is given the scope (WSGI): a client that says again just what it said before, as
+    programs do, has the scope that was made for it then."""
+    before, scope, frame = facts.last
+    if head != before:
+        scope, frame = read_request(head, facts, service)
+        scope["palfrey.target"] = head[len(scope["method"]) + 1 : head.find(b" HTTP/1.")]
+        facts.last = (head, scope, frame) if len(head) <= SECTION_LENGTH else NOTHING
+    return scope, frame

@@ -109,7 +109,7 @@ class Head:
             "raw_path": raw_path,
             "query_string": self.query,
         }
-        if service.tells_target:
+        if not service.shows_scope:
             scope["palfrey.target"] = self.target
         if self._again:
             self._scope = scope.copy()

@@ -190,6 +190,9 @@ class Sending(Watched):
             connection.emit(pack_header(len(block) << 8 | HEADERS, WHOLE_RESPONSE, number) + block)
         self._ended()
 
+    def send_again(self, status: int, headers: Headers, body: bytes) -> None:
+        self.send_head(status, headers, body, False, Framing.DECLARED)
+
     def switch(self, status: int, headers: Headers) -> None:
         """Answers the request with a head behind which the stream's content is another protocol's (RFC 8441), and lets
         go of the exchange. Raises InvalidHeader."""

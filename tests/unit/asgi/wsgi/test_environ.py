@@ -78,6 +78,18 @@ def test_what_an_application_changes_is_not_remembered(maker: EnvironMaker) -> N
         environ["left"] = 1
 
 
+def test_requests_that_share_a_scope_have_environs_of_their_own(maker: EnvironMaker) -> None:
+    facts = scope()
+    expected = make(maker, scope())
+    for size in (0, 5, 0, 0):
+        environ = make(maker, facts, size)
+        assert environ.pop("CONTENT_LENGTH", "0") == str(size)
+        for key in ("palfrey.client_disconnected", "waitress.client_disconnected"):
+            assert environ.pop(key) is not expected[key]
+        assert environ == {key: value for key, value in expected.items() if not key.endswith("client_disconnected")}
+        environ.clear()
+
+
 def test_a_list_of_headers_that_is_changed_afterwards(maker: EnvironMaker) -> None:
     headers = [(b"host", b"example.org")]
     make(maker, scope(headers))

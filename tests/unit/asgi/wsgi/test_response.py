@@ -12,16 +12,16 @@ from palfrey.asgi.wsgi.response import HeadReader
 
 def test_a_head_as_bytes() -> None:
     head = HeadReader().read("418 I'm a Teapot", [("X-Name", "caf\xe9"), ("Content-Length", "12")])
-    assert head == (418, ((b"x-name", b"caf\xe9"), (b"content-length", b"12")), 12)
-    assert HeadReader().read("200", []) == (200, (), -1)
+    assert head == (418, ((b"x-name", b"caf\xe9"), (b"content-length", b"12")), 12, True)
+    assert HeadReader().read("200", []) == (200, (), -1, True)
 
 
 def test_what_is_remembered_is_bounded_and_without_cookies() -> None:
     heads = HeadReader()
     for number in range(3000):
         heads.read(f"200 {number}", [("X-Number", str(number))])
-    heads.read("404 Not Found", [("Set-Cookie", "secret=1")])
-    heads.read("404 Not Found", [("X-Long", "x" * 1000)])
+    assert not heads.read("404 Not Found", [("Set-Cookie", "secret=1")])[3]
+    assert not heads.read("404 Not Found", [("X-Long", "x" * 1000)])[3]
     assert len(heads) <= module.REMEMBERED
     assert len(heads.before) <= module.REMEMBERED
     assert "secret" not in repr(heads) + repr(heads.before)
@@ -75,7 +75,7 @@ def test_a_status_that_is_none(status: object) -> None:
 )
 def test_a_phrase_of_its_own_is_a_field_of_a_name_that_none_has(status: str, phrase: bytes) -> None:
     heads = HeadReader()
-    _, (first, second), _ = heads.read(status, [("X-A", "1")])
+    _, (first, second), *_ = heads.read(status, [("X-A", "1")])
     assert first[0] is REASON
     assert (first[1], second) == (phrase, (b"x-a", b"1"))
     assert heads.before[status][1][1] == (first, second)
@@ -83,4 +83,4 @@ def test_a_phrase_of_its_own_is_a_field_of_a_name_that_none_has(status: str, phr
 
 @pytest.mark.parametrize("status", ["404 Not Found", "404", "404 ", "404 Not Found ", "299"])
 def test_the_usual_phrase_or_none_is_no_field(status: str) -> None:
-    assert HeadReader().read(status, []) == (int(status[:3]), (), -1)
+    assert HeadReader().read(status, []) == (int(status[:3]), (), -1, True)

@@ -10,6 +10,7 @@ from palfrey.asgi.stream import REASON, Framing, InvalidHeader
 from palfrey.protocols.http1.render import (
     CACHED_LENGTH,
     CACHED_LINES,
+    HEADS,
     HeadRenderer,
     encode_line,
     render_informational,
@@ -175,3 +176,40 @@ def test_no_applications_field_is_a_reason_phrase():
     render(renderer, ((REASON, b"OK"),))
     with pytest.raises(InvalidHeader):
         render(renderer, ((bytes(bytearray(REASON)), b"OK"),))
+
+
+AGAIN = ((b"content-length", b"5"), (b"x-a", b"1"))
+
+
+def test_a_head_that_comes_again_is_rendered_once_a_tick(monkeypatch):
+    defaults = DefaultFields(True, True, ())
+    renderer = HeadRenderer(defaults)
+    first = renderer.render_again(200, AGAIN)
+    assert first == renderer.render(200, AGAIN, DECLARED, 0, True, False)[0]
+    assert renderer.render_again(200, AGAIN) is first
+    monkeypatch.setattr("palfrey.protocols.response.formatdate", lambda usegmt: "Fri, 01 Jan 2100 00:00:00 GMT")
+    defaults.tick()
+    renderer.tick()
+    second = renderer.render_again(200, AGAIN)
+    assert second == renderer.render(200, AGAIN, DECLARED, 0, True, False)[0]
+    assert b"2100" in second
+
+
+def test_a_head_that_comes_again_is_known_by_its_fields_and_status():
+    renderer = bare()
+    first = renderer.render_again(200, AGAIN)
+    assert renderer.render_again(404, AGAIN) == first.replace(b"200 OK", b"404 Not Found")
+    assert renderer.render_again(200, AGAIN) == first
+    assert renderer.render_again(200, ((b"content-length", b"6"),)) == b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n"
+    assert renderer.render_again(200, ((b"connection", b"close"), *AGAIN)) is None
+    for _ in range(2):
+        with pytest.raises(InvalidHeader):
+            renderer.render_again(200, ((b"x", b"\n"),))
+
+
+def test_heads_that_come_again_are_bounded():
+    renderer = bare()
+    kept = [((b"content-length", b"%d" % number),) for number in range(3 * HEADS)]
+    for each in kept:
+        assert b": %b\r\n" % each[0][1] in renderer.render_again(200, each)
+    assert len(renderer._again) <= HEADS

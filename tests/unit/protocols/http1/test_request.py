@@ -19,7 +19,7 @@ from palfrey.protocols.http1.heads import (
     SECTION_LENGTH,
     TARGET_LENGTH,
 )
-from palfrey.protocols.http1.request import read_request
+from palfrey.protocols.http1.request import NOTHING, read_again, read_request
 from palfrey.protocols.service import Service
 
 FIELDS = b"Host: a\r\nX-A: 1\r\n\r\n"
@@ -138,3 +138,27 @@ def test_what_is_remembered_is_bounded(service):
         read_request(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: %d\r\n\r\n" % number, connection(service), service)
         assert len(service.heads.sections) <= REMEMBERED_FIRSTS
     assert all(len(raw) <= FIRST_LENGTH for raw in service.heads.sections)
+
+
+def test_without_an_application_that_sees_it_the_same_head_has_the_same_scope(service):
+    one, two = connection(service), connection(service, ("127.0.0.1", 2))
+    head = b"GET /a?b HTTP/1.1\r\n" + FIELDS
+    first, frame = read_again(head, one, service)
+    assert first == {**read_request(head, two, service)[0], "client": ("127.0.0.1", 1), "palfrey.target": b"/a?b"}
+    assert read_again(head, one, service) == (first, frame)
+    assert read_again(head, one, service)[0] is first
+    other, _ = read_again(head, two, service)
+    assert (other is not first, other["client"]) == (True, ("127.0.0.1", 2))
+    for changed in (head.replace(b"/a", b"/c"), head.replace(b"GET", b"PUT"), head.replace(b"X-A: 1", b"X-A: 2")):
+        assert read_again(changed, one, service)[0] not in (first, None)
+        assert read_again(changed, one, service)[0] == read_request(changed, one, service)[0] | {
+            "palfrey.target": changed.split(b" ")[1]
+        }
+
+
+def test_a_long_head_is_not_kept_for_the_next(service):
+    one = connection(service)
+    head = b"GET /a HTTP/1.1\r\nX-Long: " + b"x" * SECTION_LENGTH + b"\r\n" + FIELDS
+    first, _ = read_again(head, one, service)
+    assert one.last is NOTHING
+    assert read_again(head, one, service)[0] is not first
