@@ -135,12 +135,15 @@ class Mold:
     def _be_between(self, order: dict[str, Any], line: Channel, fds: list[int], gate: int, latch: int) -> NoReturn:
         """In the process between: it forks the worker and ends, come what may."""
         try:
+            between = os.getpid()
             with blocked():
                 if _fork_quietly() == 0:
                     # Held until the process between is gone: then this one is the arbiter's child.
                     os.close(latch)
                     os.read(gate, 1)
                     os.close(gate)
+                    while os.getppid() == between:  # a process closes its files before it gives its children away
+                        os.sched_yield()
                     self._be_worker(order, line, fds)
         except OSError as error:
             line.send("unborn", reason=f"could not be forked: {error.strerror}")

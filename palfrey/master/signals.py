@@ -130,12 +130,15 @@ class Inbox:
                 raise Interrupted(f"not done within {limit:g} s")
 
         before = signal.signal(signal.SIGALRM, give_up)
-        self._impatient = True
         try:
-            signal.setitimer(signal.ITIMER_REAL, limit, AGAIN if limit else 0.0)
-            yield
+            try:
+                self._impatient = True
+                signal.setitimer(signal.ITIMER_REAL, limit, AGAIN if limit else 0.0)
+                yield
+            finally:
+                self._impatient = False
         finally:
-            self._impatient = False
+            self._impatient = False  # once more, if just that was interrupted
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, before)
             with blocked():
