@@ -74,6 +74,7 @@ class EnvironMaker(dict["Header", tuple[str, Any]]):
     def make(self, scope: Scope, content: Any, size: int, client_gone: Callable[[], bool]) -> Environ:
         """The environ of one request. `size` is its content's where all of that is there, 0 where not."""
         before = scope.get(ENVIRON, UNSEEN)
+        environ: Environ
         if before:
             environ = before.copy()
         else:
