@@ -8,6 +8,7 @@ serving half (workers/serving.py) makes it, calls `tick` each second and sets `d
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from palfrey.asgi.exchange import Exchange
@@ -97,6 +98,7 @@ class Service:
         "body_timeout",
         "clock",
         "connections",
+        "context",
         "default_fields",
         "draining",
         "exchange",
@@ -150,6 +152,8 @@ class Service:
     ) -> None:
         """`trusted` is whose forwarded headers are believed, None when nobody's are."""
         self.app, self.loop = app, loop
+        self.context = copy_context()
+        """For what one request calls forth that is none of its own, such as the next one."""
         self.exchange: type[Exchange] = getattr(app, "exchange", Exchange)
         """What runs the application: an exchange of its own kind where it is not ASGI's."""
         self.start = self.exchange.starter(loop)

@@ -198,6 +198,20 @@ def test_not_even_one_that_is_answered_at_once_leaves_its_context_behind(serve: 
         assert {client.response().body for _ in range(8)} == {b"unset"}
 
 
+def test_nor_does_one_that_is_sent_in_parts(serve: Any) -> None:
+    """What its connection has waiting is begun by its end, which is in its context."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        found = variable.get()
+        variable.set("set")
+        start_response("200 OK", PLAIN)
+        yield found.encode()
+
+    with serve(app) as server, server.client() as client:
+        client.send(GET * 3)
+        assert [client.response().body for _ in range(3)] == [b"unset"] * 3
+
+
 # start_response, write, results -------------------------------------------------------------------------------------
 
 

@@ -278,7 +278,7 @@ class Http1Connection(Inbound):
         if self._advancing:
             return
         if self._pending:
-            self.service.loop.call_soon(self._go_on)
+            self.service.loop.call_soon(self._go_on, context=self.service.context)
         elif self.ended:
             self._close()
 

@@ -7,6 +7,7 @@ import gc
 import itertools
 import sys
 import tracemalloc
+from contextvars import ContextVar
 
 import pytest
 
@@ -583,6 +584,24 @@ async def test_a_half_closed_client_that_reads_on_as_its_grace_ends_is_there(mon
     Http1Connection._end_grace(driven.connection, *ended.pop())
     await driven.until(lambda: driven.transport.closed)
     assert [response.body for response in driven.responses()] == [b"piece " * 10 + b"end"]
+
+
+@looped
+async def test_pipelined_requests_have_no_context_of_each_others():
+    """Though the second is begun by the first one's end."""
+    variable = ContextVar("variable", default="unset")
+    found = []
+
+    async def serve(scope, receive, send):
+        found.append(variable.get())
+        variable.set(scope["path"])
+        await asyncio.sleep(0)
+        await respond(send)
+
+    driven = Driven(http(serve))
+    driven.feed(GET * 3)
+    await driven.idle()
+    assert found == ["unset"] * 3
 
 
 @looped
