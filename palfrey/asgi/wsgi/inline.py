@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+from asyncio import _enter_task as enter_task
+from asyncio import _leave_task as leave_task
 from asyncio import _set_running_loop as set_running_loop
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from palfrey.asgi.exchange import DONE, GONE, Exchange
 from palfrey.asgi.messages import ApplicationError
@@ -27,10 +29,30 @@ from palfrey.asgi.wsgi.response import WsgiExchange, as_bytes, close, parts_of, 
 from palfrey.errors import from_the_app
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from typing import IO
 
     from palfrey.asgi.wsgi.app import WsgiApp
+
+
+T = TypeVar("T")
+
+_END = object()
+
+
+def without_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., T], *arguments: Any) -> T:
+    """Has what is the application's called as if this thread had neither a loop that runs nor a task: Python 3.14 lets
+    no other loop begin one within a task."""
+    task = asyncio.current_task(loop)
+    if task is not None:
+        leave_task(loop, task)
+    set_running_loop(None)
+    try:
+        return call(*arguments)
+    finally:
+        set_running_loop(loop)
+        if task is not None:
+            enter_task(loop, task)
 
 
 class InlineExchange(WsgiExchange):
@@ -83,7 +105,7 @@ class InlineExchange(WsgiExchange):
                 raise
             return
         try:
-            rest = self._answer(app, content, spool.size)
+            rest = without_loop(app.pool.loop, self._answer, app, content, spool.size)
             if rest is None:
                 self._leave(running)
             else:
@@ -118,13 +140,10 @@ class InlineExchange(WsgiExchange):
             return None
 
     def _close(self, result: Any) -> None:
-        set_running_loop(None)
         try:
-            close(result)
+            without_loop(self.app.pool.loop, close, result)
         except BaseException as error:
             self._failed(from_the_app(error))
-        finally:
-            set_running_loop(self.app.pool.loop)
 
     async def go_on(self, rest: Coroutine[Any, Any, None], running: set[Exchange]) -> None:
         """Sends what could not be sent at once."""
@@ -164,19 +183,8 @@ class InlineExchange(WsgiExchange):
     def _made(self, result: Any) -> Iterator[Any]:
         """What is in it, one by one."""
         loop = self.app.pool.loop
-        set_running_loop(None)
-        try:
-            parts = parts_of(result)
-        finally:
-            set_running_loop(loop)
-        while True:
-            set_running_loop(None)
-            try:
-                part = next(parts)
-            except StopIteration:
-                return
-            finally:
-                set_running_loop(loop)
+        parts = without_loop(loop, parts_of, result)
+        while (part := without_loop(loop, next, parts, _END)) is not _END:
             yield part
 
     async def _send_written(self) -> None:
