@@ -85,7 +85,7 @@ class ErrorLog:
 
     def _writer(self) -> Writer:
         """The request that the calling thread works on, or that thread."""
-        frame: FrameType | None = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             if frame.f_code in self._callers:
                 request: Request = frame.f_locals["self"]

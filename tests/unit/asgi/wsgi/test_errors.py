@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 
 from palfrey.asgi.wsgi import errors as module
 from palfrey.asgi.wsgi.errors import ErrorLog
-from tests.support.inprocess import logged
+from tests.support.inprocess import PATIENCE, logged
 
 
 class Request:
@@ -111,6 +112,14 @@ def test_other_threads_lines_are_theirs(errors: ErrorLog, request_a: Request) ->
         errors.end(request_a)  # or any other request's end
     assert log.errors[2:] == ["helper: left behind"]
     assert errors.begun == {}
+
+
+def test_a_thread_that_is_nothing_but_a_write(errors: ErrorLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, lines = threading.Event(), []
+    monkeypatch.setattr(module.log, "error", lambda *words: (lines.append(words[-1]), said.set()))
+    _thread.start_new_thread(errors.write, ("one\n",))
+    assert said.wait(PATIENCE)
+    assert lines == ["one"]
 
 
 def test_a_thread_that_lives_goes_on_with_its_line(errors: ErrorLog, request_a: Request) -> None:
