@@ -130,7 +130,7 @@ class Http2Connection(Inbound):
 
     def _end_grace(self, sent: dict[int, int]) -> None:
         """Had it been gone, what has been sent since then would have been answered with a reset."""
-        for stream in self.streams.values():
+        for stream in [*self.streams.values()]:  # it may end by that
             reads = stream.sent > sent[stream.id] or not (self.writable and stream.writable)
             if stream.exchange is not None and not reads:
                 stream.exchange.leaving()

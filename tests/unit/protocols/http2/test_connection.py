@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from palfrey.asgi.exchange import Exchange
+from palfrey.protocols.http2 import connection as module
 from palfrey.protocols.http2.codes import ErrorCode
 from palfrey.protocols.http2.connection import ROUND_TRIP, Phase
 from palfrey.protocols.service import NEVER
@@ -408,6 +410,24 @@ async def test_levels():
 
 
 # A client that only reads any more ----------------------------------------------------------------------------------
+
+
+@looped
+async def test_requests_that_end_with_the_grace_of_a_half_closed_client(monkeypatch):
+    """As those do that wait for a thread."""
+    monkeypatch.setattr(module, "HALF_CLOSED_GRACE", 0.0)
+    monkeypatch.setattr(Exchange, "leaving", Exchange._give_up)
+    app, link, client = await in_phase(Phase.OPEN)
+    for _ in range(3):
+        await client.request()
+    await link.settle()
+    streams = link.connection.streams
+    assert len(streams) == 3
+    assert link.transport.get_protocol().eof_received()
+    for _ in range(100):
+        await asyncio.sleep(0.0)
+    assert not streams
+    app.let_go.set()
 
 
 @looped
