@@ -95,18 +95,11 @@ class HookedThreaded(ThreadedExchange):
         self.after = None
         return super().run(running)
 
-    def _end(self) -> None:
-        super()._end()
+    def end(self) -> None:
+        super().end()
         after, self.after = self.after, None
         if after is not None:
             self.app.pool.hand(_Job(self.app.pool, after))
-
-    async def _send_wrapped(self, message: dict[str, Any]) -> None:
-        """A file is closed behind its end, in a thread: there is the place."""
-        result, after, self.after = self._result, self.after, None
-        if after is not None:
-            result.close = _both(getattr(result, "close", None), after)
-        await super()._send_wrapped(message)
 
 
 def _tell(exchange: HookedExchange | HookedInline) -> None:
@@ -124,18 +117,9 @@ class _Job:
 
     def work(self) -> None:
         self._work()
-        self._pool.call_back(self._pool.done)
 
-
-def _both(first: Callable[[], object] | None, second: Callable[[], None]) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            if first is not None:
-                first()
-        finally:
-            second()
-
-    return run
+    def over(self) -> None:
+        self._pool.done()
 
 
 # The applications, with the hooks around them ------------------------------------------------------------------------

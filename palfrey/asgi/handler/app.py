@@ -19,8 +19,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from palfrey.asgi.handler.call import Call, Handler, Threads
+from palfrey.asgi.handler.call import Call, Handler, Step
 from palfrey.asgi.handler.messages import REFUSAL, Answer, Request
+from palfrey.asgi.wsgi.pool import Pool
 
 if TYPE_CHECKING:
     from palfrey.types import Message, Receive, Scope, Send
@@ -37,27 +38,28 @@ class HandlerApp:
     def __init__(self, handler: Handler, args: tuple[Any, ...], threads: int) -> None:
         """`handler(request, response, *args)` is called in one of so many threads."""
         self._handler, self._args = handler, args
-        self._threads = Threads(threads)
+        self._pool = Pool(threads, "palfrey-handler")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._threads.live(receive, send)
+            await self._pool.live(receive, send)
             return
         data = await _content(receive)
         if data is None:
             return
         call = Call(self._handler, self._args, Request(scope, data))
         del data  # which need not live as long as a stream
-        begin = self._threads.step(call.begin)
+        begin = Step(call.begin, self._pool.done)
 
         def call_off(_: object) -> None:
             call.call_off()  # if it has begun, it goes on: a client that sends no more may still read
-            self._threads.withdraw(begin)
+            if self._pool.withdraw(begin):
+                begin.settle()
 
         left = asyncio.ensure_future(receive())  # there is nothing else to come but http.disconnect
         left.add_done_callback(call_off)
         try:
-            if self._threads.submit(begin):
+            if self._pool.submit(begin):
                 answer: Answer | None = await begin.result()
             else:
                 log.warning("Answered 503, since too many requests wait for a thread: %s", call)
@@ -71,15 +73,22 @@ class HandlerApp:
         finally:
             left.cancel()
             if call.abandon():
-                self._threads.close(call)
+                self._pool.hand_step(Step(call.close, self._pool.done_step))
 
     async def _stream(self, call: Call, left: asyncio.Future[Message], send: Send) -> None:
-        while (piece := await self._threads.go_on(call)) is not None:
+        while (piece := await self._piece(call)) is not None:
             if piece:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             elif left.done():  # where nothing is sent, nobody else would find out
                 return
         await send({"type": "http.response.body", "body": b""})
+
+    async def _piece(self, call: Call) -> bytes | None:
+        """The next one: a part of work that has begun, which is not refused and goes before what waits."""
+        step = Step(call.go_on, self._pool.done_step)
+        self._pool.hand_step(step)
+        piece: bytes | None = await step.result()
+        return piece
 
 
 async def _content(receive: Receive) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The user's code and the threads that it runs in: `Call` is what runs there, `Threads` how it comes there and back."""
+"""The user's code and its way to the threads: `Call` is what runs there, `Step` one trip there and back."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from palfrey.asgi.handler.messages import Answer, Request, Response, answer, encoded
 from palfrey.asgi.messages import ApplicationError
-from palfrey.asgi.wsgi.pool import Pool
 from palfrey.asgi.wsgi.response import close
 from palfrey.errors import from_the_app
-
-if TYPE_CHECKING:
-    from palfrey.types import Receive, Send
 
 log = logging.getLogger("palfrey.error")
 
@@ -124,6 +120,8 @@ class Call:
         return found
 
     def _go_on(self) -> bytes | None:
+        if self._settled:  # `close` was faster
+            return None
         assert self._pieces is not None
         piece = next(self._pieces, _END)
         if piece is not _END:
@@ -161,57 +159,14 @@ def _pieces(data: Any) -> Iterator[Any]:
     return iter(data)
 
 
-# Threads -------------------------------------------------------------------------------------------------------------
-
-
-class Threads:
-    """Where it runs, by a `Pool`. For the loop."""
-
-    def __init__(self, count: int) -> None:
-        self.pool = Pool(count, "palfrey-handler")
-
-    async def live(self, receive: Receive, send: Send) -> None:
-        """A lifespan: at its end the threads end, when they have done what they were given."""
-        await receive()
-        self.pool.open()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.pool.close()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    def step(self, function: Callable[[], Any]) -> Step:
-        """To be submitted."""
-        return Step(self.pool, function, self.pool.done)
-
-    def submit(self, step: Step) -> bool:
-        """Has it made, in its turn; False when too many wait."""
-        return self.pool.submit(step)
-
-    def withdraw(self, step: Step) -> None:
-        """Takes it back, if it still waits: it has None for a result then."""
-        if self.pool.withdraw(step):
-            step.settle()
-
-    async def go_on(self, call: Call) -> bytes | None:
-        """Its next piece: a part of work that has begun, which is not refused and goes before what waits."""
-        step = Step(self.pool, call.go_on, self.pool.done_step)
-        self.pool.hand_step(step)
-        piece: bytes | None = await step.result()
-        return piece
-
-    def close(self, call: Call) -> None:
-        """When there is time."""
-        self.pool.hand_step(Step(self.pool, call.close, self.pool.done_step))
-
-
 class Step:
-    """One trip to a thread."""
+    """One trip to a thread of a pool's."""
 
-    __slots__ = ("_done", "_error", "_function", "_future", "_pool", "_result")
+    __slots__ = ("_done", "_error", "_function", "_future", "_result")
 
-    def __init__(self, pool: Pool, function: Callable[[], Any], done: Callable[[], None]) -> None:
+    def __init__(self, function: Callable[[], Any], done: Callable[[], None]) -> None:
         """`done` is the pool's word for its end."""
-        self._pool, self._function, self._done = pool, function, done
+        self._function, self._done = function, done
         self._future = asyncio.get_running_loop().create_future()
         self._result: Any = None
         self._error: Exception | None = None
@@ -228,12 +183,11 @@ class Step:
             del error  # its traceback has this frame
 
     def settle(self) -> None:
-        """It has been made, or will not be."""
+        """It has been made, or will not be: then its result is None."""
         if not self._future.done():
             self._future.set_result(None)
 
     def work(self) -> None:
-        """In the thread. Raises nothing."""
         try:
             self._result = self._function()
         except Exception as error:
@@ -241,8 +195,7 @@ class Step:
         except BaseException as error:  # SystemExit and its like mean to end a program, which a request must not
             self._error = RuntimeError(f"{type(error).__name__} in a handler")
             self._error.__cause__ = from_the_app(error)
-        self._pool.call_back(self._back)
 
-    def _back(self) -> None:
+    def over(self) -> None:
         self._done()
         self.settle()

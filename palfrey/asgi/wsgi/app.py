@@ -35,15 +35,10 @@ class WsgiApp:
         """The lifespan, which WSGI has none of."""
         if scope["type"] != "lifespan":
             raise RuntimeError("a WSGI application is run by its own kind of exchange")
-        await receive()
-        self.pool.open()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
         try:
-            await self.pool.close()
+            await self.pool.live(receive, send)
         finally:
             self.errors.close()
-        await send({"type": "lifespan.shutdown.complete"})
 
     @property
     def introduction(self) -> str:

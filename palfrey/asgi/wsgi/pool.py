@@ -20,8 +20,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from functools import partial
 from queue import SimpleQueue
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from palfrey.types import Receive, Send
 
 log = logging.getLogger("palfrey.error")
 
@@ -37,7 +41,10 @@ class Job(Protocol):
     """What is handed over."""
 
     def work(self) -> None:
-        """In a thread. Raises nothing."""
+        """In a thread. It answers itself for what goes wrong: what it raises is only logged."""
+
+    def over(self) -> None:
+        """In the loop, once, behind all that `work` has had called there. It is to say `done`, or `done_step`."""
 
 
 class Pool:
@@ -61,6 +68,15 @@ class Pool:
         self._context: Context
         self._ended: asyncio.Future[None] | None = None
         self._reserved = 0
+
+    async def live(self, receive: Receive, send: Send) -> None:
+        """The lifespan of an application that is nothing but threads (ASGI)."""
+        await receive()
+        self.open()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
 
     def open(self) -> None:
         """Belongs to the running loop from now on. Its threads have the context variables of this moment (contextvars),
@@ -114,7 +130,7 @@ class Pool:
         """Puts it into the threads' queue, whatever waits. Raises RuntimeError when there is no thread, and none can be
         made."""
         if self._ended is not None:  # theirs ends before this
-            self._begin(job.work, "last")
+            self._begin(partial(self._do, job), "last")
             self._handed += 1
             return
         if self._handed >= self._threads < self.size:
@@ -161,9 +177,17 @@ class Pool:
     def _live(self) -> None:
         get = self._queue.get
         while (job := get()) is not None:
-            job.work()
+            self._do(job)
             del job  # what it holds must not live until the next one
         self.call_back(self._end)
+
+    def _do(self, job: Job) -> None:
+        try:
+            job.work()
+        except BaseException as error:  # such as that of a log which could not take what had gone wrong
+            context = {"message": "What a thread had to do has failed", "exception": error}
+            self.call_back(partial(self.loop.call_exception_handler, context))
+        self.call_back(job.over)
 
     def call_back(self, call: Call) -> None:
         """Has the loop call it, behind what was given before. From any thread."""
@@ -171,7 +195,8 @@ class Pool:
         if not self._awake:
             self._awake = True
             try:
-                self.loop.call_soon_threadsafe(self._take)
+                # In a context of the pool's: an application's, whose thread this is, is no other request's.
+                self.loop.call_soon_threadsafe(self._take, context=self._context.copy())
             except RuntimeError:  # the loop is closed: nobody is left to hear it
                 pass
 

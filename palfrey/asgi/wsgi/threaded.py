@@ -6,7 +6,7 @@
     thread   work       calls the application, iterates over what it returns, closes it
              _say       a part -> `_parts`, of which the loop is told
     loop     _pass_on   sends the parts in order, as the client takes them
-             _finished  the thread is through with it
+             over       the thread is through with it
 
 A thread may be WINDOW bytes ahead of the client, and then waits (`_gate`): so a response that is shorter than that
 never holds a thread for a client, and a longer one takes no more memory. The wait ends when the client reads, or
@@ -25,7 +25,7 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from palfrey.asgi.exchange import DONE, GONE, Exchange
+from palfrey.asgi.exchange import DONE, GONE, THERE, Exchange
 from palfrey.asgi.messages import ApplicationError
 from palfrey.asgi.stream import ClientDisconnected, is_farewell
 from palfrey.asgi.wsgi.input import SPOOL, Arriving, Spool, collect
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from typing import IO
 
     from palfrey.asgi.stream import Stream
-    from palfrey.asgi.wsgi.app import WsgiApp
     from palfrey.asgi.wsgi.pool import Pool
     from palfrey.types import ASGIApp, Scope
 
@@ -58,26 +57,28 @@ def _say_unclosed(error: BaseException, request: str) -> None:
 
 
 class Closing:
-    """The end of a result, in a thread, as it may be anything that the application does."""
+    """The end of an exchange's result, in a thread, as it may be anything that the application does."""
 
-    def __init__(self, app: WsgiApp, result: Any, context: Context, request: str) -> None:
-        self._app = app
+    def __init__(self, exchange: ThreadedExchange, result: Any, context: Context) -> None:
+        self._exchange = exchange
         self._result = result
         self._context = context
-        self._request = request
 
     def describe(self) -> str:
-        return self._request
+        return self._exchange.describe()
 
     def work(self) -> None:
-        app = self._app
+        app = self._exchange.app
         try:
             self._context.run(close, self._result)
         except BaseException as error:
-            _say_unclosed(error, self._request)
+            _say_unclosed(error, self.describe())
         if app.errors.begun:
             app.errors.end(self)
-        app.pool.call_back(app.pool.done)
+
+    def over(self) -> None:
+        self._exchange.app.pool.done()
+        self._exchange.end()
 
 
 class ThreadedExchange(WsgiExchange):
@@ -154,12 +155,12 @@ class ThreadedExchange(WsgiExchange):
 
     def _submit(self) -> None:
         if self.peer is GONE:
-            self._end()
+            self.end()
         elif not self.app.pool.submit(self):
             log.warning("Answered 503, since too many requests wait for a thread: %s", self.describe())
             self._head = _REFUSAL
             self._put(b"Service Unavailable\n", False)
-            self._end()
+            self.end()
 
     async def _run_later(self) -> None:
         """Once the content is there, or enough of it to begin: uploads that are slow hold few threads."""
@@ -178,7 +179,7 @@ class ThreadedExchange(WsgiExchange):
                 pool.release()
             spool.close()
             self._not_collected(error)
-            self._end()
+            self.end()
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
@@ -202,25 +203,36 @@ class ThreadedExchange(WsgiExchange):
         spool.close()
         self._input = io.BufferedReader(self._arriving, 1 << 16)
 
+    def leaving(self) -> None:
+        super().leaving()
+        self._withdraw()
+
     def disconnect(self) -> None:
         super().disconnect()
+        self._withdraw()
+        self._break()
+
+    def _withdraw(self) -> None:
+        """The client has left: if it still waits for a thread, it is not begun."""
         pool: Pool | None = getattr(self._app, "pool", None)
         if pool is not None and pool.withdraw(self):
-            self._end()
-        self._break()
+            if self.peer is not GONE:
+                self._give_up()
+            self.end()
 
     # ---------------------------------------------------------------- in a thread
 
     def work(self) -> None:
-        """Runs the application. Raises nothing."""
+        """Runs the application."""
         self.thread = threading.get_ident()
         copy_context().run(self._work)
+        self.thread = 0
 
     def _work(self) -> None:
-        app, pool = self.app, self.app.pool
+        app = self.app
         result: Any = None
         try:
-            if self._broken:
+            if self.peer is not THERE:
                 raise ClientDisconnected("the client left before a thread was free")
             environ = app.environs.make(self.scope, self._input, self._size, self.client_gone)
             result = app.call(environ, self.start_response)
@@ -247,8 +259,6 @@ class ThreadedExchange(WsgiExchange):
                     _say_unclosed(error, self.describe())
         if app.errors.begun:
             app.errors.end(self)
-        self.thread = 0
-        pool.call_back(self._finished)
 
     def _iterate(self, result: Any) -> None:
         over = False
@@ -292,7 +302,7 @@ class ThreadedExchange(WsgiExchange):
 
     # ---------------------------------------------------------------- in the loop: from a thread to the client
 
-    def _finished(self) -> None:
+    def over(self) -> None:
         """The thread is through with it."""
         self.app.pool.done()
         self._over = True
@@ -353,11 +363,11 @@ class ThreadedExchange(WsgiExchange):
         if self._file is not None:
             self._sending = asyncio.create_task(self._send_wrapped(self._file))
             return
-        if error is not None and not (self._broken and is_farewell(error)):
+        if error is not None and not ((self._broken or self.peer is not THERE) and is_farewell(error)):
             self._failed(error)
         elif self.phase is not DONE:
-            self._give_up()  # the client is gone
-        self._end()
+            self._give_up()  # the client has left
+        self.end()
 
     async def _send_wrapped(self, message: dict[str, Any]) -> None:
         """The file of a FileWrapper; no thread waits for it, and one closes it."""
@@ -371,11 +381,12 @@ class ThreadedExchange(WsgiExchange):
             self._failed(error)
         finally:
             result, self._result, self._file, self._sending = self._result, None, None, None
-            self.app.pool.hand(Closing(self.app, result, self._context, self.describe()))
-            self._end()
+            self._break()  # for who writes on
+            self.app.pool.hand(Closing(self, result, self._context))
 
-    def _end(self) -> None:
-        """Nothing more will be done for this request."""
+    def end(self) -> None:
+        """Nothing more will be done for this request: its result is closed, and all of it is given to the connection,
+        or up. In the loop, once."""
         self._break()  # for who writes on, in a thread of the application's own
         self._running.discard(self)
         if self._arriving is not None:

@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from palfrey.asgi.handler.call import Call
+from palfrey.asgi.handler.messages import Request
 from palfrey.asgi.wsgi import pool
+from palfrey.protocols.http1 import connection
 from tests.support.handlers import GET, ask, many, raw, serving
 from tests.support.inprocess import PATIENCE, logged
 from tests.support.rawhttp import Client
@@ -232,6 +234,33 @@ def test_data_is_closed_once_whatever_becomes_of_it(case, threads):
     assert status == fails.get(case, int(case) if case.isdigit() else 200)
     assert len(records.errors) == (case in fails)
     assert data.closed == ["palfrey-handler"]
+
+
+def test_nothing_is_asked_of_data_that_is_closed():
+    """A piece was to be made when the request was cancelled, and another thread was faster to close."""
+
+    class Pieces:
+        closed = False
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            assert not self.closed
+            return "a piece"
+
+        def close(self):
+            self.closed = True
+
+    def handler(request, response):
+        response.data = Pieces()
+
+    scope = {"method": "GET", "raw_path": b"/", "query_string": b"", "http_version": "1.1"}
+    call = Call(handler, (), Request({**scope, "headers": [], "client": None}, b""))
+    call.begin()
+    assert call.go_on() == b"a piece"
+    call.close()
+    assert call.go_on() is None
 
 
 @pytest.mark.parametrize("threads", [True, False])
@@ -587,7 +616,7 @@ def test_too_many_are_refused_one_after_another_too(monkeypatch):
         first.send(GET)
         assert begun.wait(PATIENCE)
         second.send(GET)
-        until(lambda: server._server._app._threads.pool._waiting)
+        until(lambda: server._server._app._pool._waiting)
         assert ask(server).status_code == 503
         proceed.set()
         assert first.response().status == second.response().status == 200
@@ -598,6 +627,7 @@ def test_too_many_are_refused_one_after_another_too(monkeypatch):
 @pytest.mark.parametrize("leave", [Client.close, Client.reset], ids=["closed", "reset"])
 def test_a_request_whose_client_left_while_it_waited_is_not_begun(monkeypatch, leave, at_hand):
     monkeypatch.setattr(pool, "AT_HAND", at_hand)
+    monkeypatch.setattr(connection, "HALF_CLOSED_GRACE", 0.0)
     begun, proceed = threading.Event(), threading.Event()
     called = []
 
@@ -642,7 +672,7 @@ def test_what_waits_for_a_thread_when_all_is_cut_is_not_begun(monkeypatch):
         assert proceed.wait(PATIENCE)
 
     server = serving(handler, threads=1, graceful_timeout=0)
-    waiting = server._server._app._threads.pool._waiting
+    waiting = server._server._app._pool._waiting
     with raw(server) as first, raw(server) as second:
         first.send(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
         assert begun.wait(PATIENCE)

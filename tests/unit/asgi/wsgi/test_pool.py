@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
@@ -20,17 +22,16 @@ class Job:
         self.order = order
         self.number = number
         self.free = free
-        self.over = asyncio.Event()
+        self.ended = asyncio.Event()
 
     def work(self) -> None:
         if self.free is not None:
             assert self.free.wait(PATIENCE)
         self.order.append(self.number)
-        self.pool.call_back(self.end)
 
-    def end(self) -> None:
+    def over(self) -> None:
         self.pool.done()
-        self.over.set()
+        self.ended.set()
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ async def test_one_thread_works_in_order_and_what_is_too_much_is_refused() -> No
     assert [pool.submit(job) for job in jobs] == [True] * 4 + [False] * 2
     free.set()
     for job in jobs[:4]:
-        await job.over.wait()
+        await job.ended.wait()
     assert order == [0, 1, 2, 3]
     assert pool.submit(jobs[4])
     await pool.close()
@@ -64,7 +65,7 @@ async def test_a_job_that_waits_can_be_taken_back() -> None:
     assert pool.withdraw(jobs[1])
     assert not pool.withdraw(jobs[1])
     free.set()
-    await jobs[2].over.wait()
+    await jobs[2].ended.wait()
     await pool.close()
     assert order == [0, 2]
 
@@ -72,9 +73,9 @@ async def test_a_job_that_waits_can_be_taken_back() -> None:
 class Step(Job):
     """A part of work that has begun."""
 
-    def end(self) -> None:
+    def over(self) -> None:
         self.pool.done_step()
-        self.over.set()
+        self.ended.set()
 
 
 @looped
@@ -90,7 +91,7 @@ async def test_steps_take_no_places_and_keep_nobody_waiting() -> None:
         pool.hand_step(step)
     assert list(pool._waiting) == jobs[1:]
     free.set()
-    await jobs[1].over.wait()
+    await jobs[1].ended.wait()
     await pool.close()
     assert order == [0, 1, 2, 10, 3, 4, 11]
     assert pool._handed == pool._steps == 0
@@ -104,7 +105,7 @@ async def test_threads_are_made_when_they_are_needed() -> None:
     for number in range(5):
         job = Job(pool, order, number)
         assert pool.submit(job)
-        await job.over.wait()
+        await job.ended.wait()
     assert pool._threads == 1
     await pool.close()
     await pool.close()
@@ -137,9 +138,59 @@ async def test_a_thread_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> 
     assert log.warnings == ["A thread for the application cannot be made: can't start new thread"] * 2
     free.set()
     for job in jobs[1:]:
-        await job.over.wait()
+        await job.ended.wait()
     await pool.close()
     assert sorted(order) == [1, 2, 3]
+
+
+class Fails(Job):
+    """As one whose log fails."""
+
+    def work(self) -> None:
+        raise SystemExit(f"as {self.number} asked")
+
+
+@looped
+async def test_a_thread_outlives_what_a_job_raises() -> None:
+    """The job is over all the same, and the loop is told."""
+    pool, order, told = Pool(1), [], []
+    pool.open()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    for job in (Fails(pool, order, 1), Fails(pool, order, 2), Job(pool, order, 3)):
+        assert pool.submit(job)
+        await job.ended.wait()
+    assert (order, told, pool._threads, pool._handed) == ([3], ["as 1 asked", "as 2 asked"], 1, 0)
+    await pool.close()
+    last = Fails(pool, order, 4)
+    pool.hand(last)
+    await last.ended.wait()
+
+
+variable: ContextVar[str] = ContextVar("variable", default="the pool's")
+
+
+class Sets(Job):
+    """Has its thread set a context variable, as an application does."""
+
+    found = ""
+
+    def work(self) -> None:
+        variable.set("a thread's")
+
+    def over(self) -> None:
+        self.found = variable.get()
+        super().over()
+
+
+@looped
+async def test_what_comes_back_is_not_in_a_threads_context() -> None:
+    pool = Pool(1)
+    pool.open()
+    job = Sets(pool, [], 1)
+    assert pool.submit(job)
+    await job.ended.wait()
+    assert job.found == "the pool's"
+    await pool.close()
 
 
 @looped
@@ -150,10 +201,10 @@ async def test_calls_come_back_in_order_by_few_wake_ups() -> None:
     loop = asyncio.get_running_loop()
     wake, enough = loop.call_soon_threadsafe, asyncio.Event()
 
-    def count(*arguments: object) -> asyncio.Handle:
+    def count(*arguments: Any, **context: Any) -> asyncio.Handle:
         nonlocal woken
         woken += 1
-        return wake(*arguments)  # type: ignore[arg-type]
+        return wake(*arguments, **context)
 
     loop.call_soon_threadsafe = count  # type: ignore[method-assign,assignment]
 
@@ -209,7 +260,7 @@ async def test_giving_up_on_a_thread_is_said() -> None:
         await asyncio.wait((closing,))
     assert log.warnings == ["Threads that go on in the application and are left behind: 1"]
     free.set()
-    await job.over.wait()
+    await job.ended.wait()
 
 
 @looped
@@ -221,7 +272,7 @@ async def test_what_comes_when_the_threads_are_ending_is_done_all_the_same() -> 
     closing = asyncio.ensure_future(pool.close())
     await asyncio.sleep(0)
     pool.hand(last)
-    await last.over.wait()
+    await last.ended.wait()
     free.set()
     await closing
     assert order == [2, 1]
