@@ -16,14 +16,28 @@ from typing import Any
 
 import pytest
 
+from palfrey.asgi.exchange import THERE, Exchange
 from palfrey.asgi.stream import ClientDisconnected
 from palfrey.asgi.wsgi import input as wsgi_input
 from palfrey.asgi.wsgi import pool, threaded
+from palfrey.protocols.http1 import connection
 from tests.support.inprocess import PATIENCE, logged, serving
-from tests.support.rawhttp import Cut
+from tests.support.rawhttp import Client, Cut
 
 GET = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 PLAIN = [("Content-Type", "text/plain")]
+
+
+class Noted:
+    """An access log that keeps the statuses."""
+
+    enabled = True
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+
+    def log(self, facts: Exchange, ended: float) -> None:
+        self.statuses.append(facts.status)
 
 
 @pytest.fixture(params=[0, 4], ids=["on the loop", "in threads"])
@@ -532,12 +546,17 @@ def test_a_client_that_leaves_in_the_middle_of_its_content_is_no_error(serve: An
         called.append(1)
         return hello(environ, start_response)
 
-    with serve(app) as server, logged() as log:
-        with server.client() as client:
-            client.send(upload(b"", b"abcdef")[:-1])
-            server.until(lambda: bool(server.serving.service.running))
-        server.until(lambda: not server.serving.service.running)
-    assert (called, log.errors) == ([], [])
+    access = Noted()
+    with serve(app, access=access) as server, logged() as log:
+        for leave in (Client.half_close, Client.reset):
+            with server.client() as client:
+                client.send(upload(b"", b"abcdef")[:-1])
+                server.until(lambda: bool(server.serving.service.running))
+                leave(client)
+                server.until(lambda: not server.serving.service.running)
+                if leave is Client.half_close:
+                    client.expect_end()
+    assert (called, log.errors, access.statuses) == ([], [], [499, 499])
 
 
 def test_a_client_that_leaves_while_its_content_is_read() -> None:
@@ -846,20 +865,38 @@ def test_the_hand_over_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.warnings[-1].startswith("Answered 503, since too many requests wait for a thread")
 
 
-def test_a_request_whose_client_leaves_while_it_waits_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "AT_HAND", 1)
-    app = Held()
-    with serving(app, interface="wsgi", threads=1) as server, server.client() as client, logged() as log:
+@pytest.mark.parametrize("at_hand", [1, 16], ids=["behind the queue", "in the queue"])
+@pytest.mark.parametrize("leave", [Client.half_close, Client.reset], ids=["half-closed", "reset"])
+def test_a_request_whose_client_leaves_while_it_waits_is_never_run(
+    monkeypatch: pytest.MonkeyPatch, leave: Callable[[Client], None], at_hand: int
+) -> None:
+    """A client that half-closes is taken to have left when its grace is over (docs/decisions/0002)."""
+    monkeypatch.setattr(pool, "AT_HAND", at_hand)
+    monkeypatch.setattr(connection, "HALF_CLOSED_GRACE", 0.0)
+    app, access = Held(), Noted()
+    with (
+        serving(app, interface="wsgi", threads=1, access=access) as server,
+        server.client() as client,
+        server.client() as other,
+        logged() as log,
+    ):
+        running = server.serving.service.running
         client.send(GET)
         assert app.begun.acquire(timeout=PATIENCE)
-        with server.client() as other:
-            other.send(GET)
-            server.until(lambda: len(server.serving.service.running) == 2)
-            other.reset()
-        server.until(lambda: len(server.serving.service.running) == 1)
+        (first,) = running
+        other.send(GET)
+        server.until(lambda: len(running) == 2)
+        (gone,) = running - {first}
+        leave(other)
+        server.until(lambda: gone.peer is not THERE)
+        if at_hand == 1:
+            server.until(lambda: gone not in running)  # and holds nothing any more
         app.free.set()
         assert client.response().status == 200
-    assert (app.calls, log.errors) == (1, [])
+        if leave is Client.half_close:
+            other.expect_end()
+        server.until(lambda: not running)
+    assert (app.calls, log.errors, sorted(access.statuses)) == (1, [], [200, 499])
 
 
 def test_a_graceful_stop_waits_for_threads() -> None:
