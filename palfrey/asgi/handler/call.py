@@ -154,9 +154,9 @@ def _look_at(returned: object) -> None:
 
 
 def _pieces(data: Any) -> Iterator[Any]:
-    if isinstance(data, io.BufferedIOBase):
-        return iter(functools.partial(data.read1, BLOCK), b"")  # no more than there is: it may be a pipe
-    return iter(data)
+    """Of a binary file, whatever wraps it (tempfile's do), blocks: no more than there is, as it may be a pipe."""
+    read = data.read if isinstance(data, io.RawIOBase) else getattr(data, "read1", None)
+    return iter(data) if read is None else iter(functools.partial(read, BLOCK), b"")
 
 
 class Step:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import socket
+import tempfile
 import threading
 from contextvars import ContextVar
 
@@ -398,6 +400,28 @@ def test_an_open_file_is_sent_in_blocks(tmp_path):
                 answer = client.request(f"GET {kind} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             assert answer.body == path.read_bytes()
             assert files.pop().closed
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [tempfile.NamedTemporaryFile, tempfile.SpooledTemporaryFile, tempfile.TemporaryFile, io.BytesIO, "unbuffered"],
+)
+def test_binary_files_of_all_kinds_are_sent_in_blocks(opened, tmp_path):
+    content = b"a line\n" * 1000
+    (tmp_path / "file").write_bytes(content)
+    file = (tmp_path / "file").open("rb", buffering=0) if opened == "unbuffered" else opened()
+    if opened != "unbuffered":
+        file.write(content)
+        file.seek(0)
+
+    def handler(request, response):
+        response.data = file
+
+    with serving(handler, threads=1) as server, raw(server) as client:
+        client.send(GET)
+        client.head()
+        assert client.take(7 + len(content)) == b"1b58\r\n" + content + b"\r"
+    assert file.closed
 
 
 def test_what_a_pipe_has_is_sent_at_once():
