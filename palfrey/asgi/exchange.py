@@ -493,7 +493,10 @@ class Exchange(Request):
         """The application raised: says so, unless all that is wrong is a client that left, and ends the response."""
         if self.phase is DONE and isinstance(error, asyncio.CancelledError):
             log.warning("Cut short: what the application went on with behind its answer to %s", self.describe())
-        elif self.peer is THERE or not is_farewell(error):
+        elif self.peer is not THERE and is_farewell(error):
+            self._give_up()
+            return
+        else:
             what = getattr(self._app, "palfrey_name", f"{self.kind} application")
             log.error("Exception in %s, answering %s", what, self.describe(), exc_info=error)
         self._fail()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from palfrey.asgi.exchange import DONE, HEADED, NEW, THERE, Exchange
 from palfrey.asgi.messages import ApplicationError, content_length
-from palfrey.asgi.stream import REASON, ClientDisconnected
+from palfrey.asgi.stream import REASON
 from palfrey.asgi.wsgi.files import FileWrapper, regular_file
 from palfrey.asgi.wsgi.input import SpoolError
 
@@ -165,8 +165,6 @@ class WsgiExchange(Exchange):
         if isinstance(error, SpoolError):
             log.error("Answered 500, since the content cannot be kept: %s: %s", self.describe(), error)
             self._fail()
-        elif isinstance(error, ClientDisconnected):
-            self._give_up()
         else:
             self._failed(error)
 

@@ -154,8 +154,8 @@ class ThreadedExchange(WsgiExchange):
         return None
 
     def _submit(self) -> None:
-        if self.peer is GONE:
-            self.end()
+        if self.peer is not THERE:
+            self._drop()
         elif not self.app.pool.submit(self):
             log.warning("Answered 503, since too many requests wait for a thread: %s", self.describe())
             self._head = _REFUSAL
@@ -216,9 +216,12 @@ class ThreadedExchange(WsgiExchange):
         """The client has left: if it still waits for a thread, it is not begun."""
         pool: Pool | None = getattr(self._app, "pool", None)
         if pool is not None and pool.withdraw(self):
-            if self.peer is not GONE:
-                self._give_up()
-            self.end()
+            self._drop()
+
+    def _drop(self) -> None:
+        if self.peer is not GONE:  # else the connection has done it
+            self._give_up()
+        self.end()
 
     # ---------------------------------------------------------------- in a thread
 
@@ -363,10 +366,10 @@ class ThreadedExchange(WsgiExchange):
         if self._file is not None:
             self._sending = asyncio.create_task(self._send_wrapped(self._file))
             return
-        if error is not None and not ((self._broken or self.peer is not THERE) and is_farewell(error)):
+        if error is not None and not (self._broken and is_farewell(error)):
             self._failed(error)
         elif self.phase is not DONE:
-            self._give_up()  # the client has left
+            self._give_up()  # the client is gone
         self.end()
 
     async def _send_wrapped(self, message: dict[str, Any]) -> None:

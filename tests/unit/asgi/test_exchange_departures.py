@@ -114,10 +114,10 @@ def test_an_application_that_returns_when_its_client_has_left_did_nothing_wrong(
 @pytest.mark.parametrize("leave", ["leaving", "disconnect"])
 def test_a_frameworks_own_word_for_a_client_that_left_is_no_error(leave: str, caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
-        asked, _ = exchange(starlettes_word)
+        asked, stream = exchange(starlettes_word)
         getattr(asked, leave)()
         await run(asked)
-        assert asked.phase is Phase.DONE
+        assert (asked.phase, asked.status, stream.calls) == (Phase.DONE, CLIENT_LEFT, ["reset"])
 
     asyncio.run(scene())
     assert caplog.records == []
