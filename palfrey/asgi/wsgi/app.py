@@ -8,7 +8,7 @@ from palfrey.asgi.wsgi.environ import EnvironMaker
 from palfrey.asgi.wsgi.errors import ErrorLog
 from palfrey.asgi.wsgi.inline import InlineExchange
 from palfrey.asgi.wsgi.pool import Pool
-from palfrey.asgi.wsgi.response import HeadReader
+from palfrey.asgi.wsgi.response import ResponseHeads
 from palfrey.asgi.wsgi.threaded import ThreadedExchange
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class WsgiApp:
         self.exchange: type[WsgiExchange] = ThreadedExchange if threads else InlineExchange
         self.errors = ErrorLog(self.exchange.callers)
         self.environs = EnvironMaker(self.errors, multithread=threads > 1, multiprocess=shared)
-        self.heads = HeadReader()
+        self.heads = ResponseHeads()
         self.pool = Pool(threads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

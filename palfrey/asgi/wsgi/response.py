@@ -48,7 +48,7 @@ _STATUS = re.compile(r"([0-9]{3})(?: ([\x20-\x7e\x80-\xff]*))?")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
-class HeadReader(dict["tuple[str, str]", "Header"]):
+class ResponseHeads(dict["tuple[str, str]", "Header"]):
     """What applications give to start_response -> status and fields. As a dictionary: fields as text -> as bytes."""
 
     def __init__(self) -> None:
