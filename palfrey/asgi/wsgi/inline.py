@@ -19,6 +19,7 @@ from asyncio import _enter_task as enter_task
 from asyncio import _leave_task as leave_task
 from asyncio import _set_running_loop as set_running_loop
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from palfrey.asgi.exchange import DONE, GONE, Exchange
@@ -29,7 +30,7 @@ from palfrey.asgi.wsgi.response import WsgiExchange, as_bytes, close, parts_of, 
 from palfrey.errors import from_the_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Iterator
     from typing import IO
 
     from palfrey.asgi.wsgi.app import WsgiApp
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_END = object()
+_END, _TAKEN = object(), object()
 
 
 def without_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., T], *arguments: Any) -> T:
@@ -58,8 +59,10 @@ def without_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., T], *argum
 class InlineExchange(WsgiExchange):
     """See the module."""
 
-    __slots__ = ("_written",)
+    __slots__ = ("_result", "_written")
 
+    _result: Any
+    """What the application has returned, until `_stream_out` takes it."""
     _written: Spool | None
     """What the application has given to write()."""
 
@@ -77,13 +80,14 @@ class InlineExchange(WsgiExchange):
         content = self._content
         if content:
             content = self._take_content()
-        rest = context.run(self._answer, app, io.BytesIO(content), len(content))
-        if rest is None:
+        if context.run(self._answer, app, io.BytesIO(content), len(content)):
             running.discard(self)
             if app.errors.begun:
                 app.errors.end(self)
             return None
-        return asyncio.create_task(self.go_on(rest, running), context=context)
+        task = asyncio.create_task(self.go_on(running), context=context)
+        task.add_done_callback(partial(self._make_up, running), context=context)
+        return task
 
     def _leave(self, running: set[Exchange]) -> None:
         """Nothing more will be done for this request."""
@@ -105,17 +109,16 @@ class InlineExchange(WsgiExchange):
                 raise
             return
         try:
-            rest = without_loop(app.pool.loop, self._answer, app, content, spool.size)
-            if rest is None:
+            if without_loop(app.pool.loop, self._answer, app, content, spool.size):
                 self._leave(running)
             else:
-                await self.go_on(rest, running)
+                await self.go_on(running)
         finally:
             spool.close()
 
-    def _answer(self, app: WsgiApp, content: IO[bytes], size: int) -> Coroutine[Any, Any, None] | None:
-        """Calls the application, and sends what it returns, if that is there; otherwise what will do it. Raises
-        nothing. `size` is the content's."""
+    def _answer(self, app: WsgiApp, content: IO[bytes], size: int) -> bool:
+        """Calls the application, and sends what it returns, if that is there. Whether it was; otherwise it is for
+        `go_on`. Raises nothing. `size` is the content's."""
         result: Any = None
         try:
             environ = app.environs.make(self.scope, content, size, self.client_gone)
@@ -130,14 +133,15 @@ class InlineExchange(WsgiExchange):
                 head = self._head
                 if body is not None and head is not None:
                     self._send_whole(*head, body)
-                    return None
-            return self._stream_out(result)
+                    return True
+            self._result = result
+            return False
         except BaseException as error:
             self._failed(from_the_app(error))
             self._close(result)
             if self._written is not None:
                 self._written.close()
-            return None
+            return True
 
     def _close(self, result: Any) -> None:
         try:
@@ -145,10 +149,19 @@ class InlineExchange(WsgiExchange):
         except BaseException as error:
             self._failed(from_the_app(error))
 
-    async def go_on(self, rest: Coroutine[Any, Any, None], running: set[Exchange]) -> None:
+    def _make_up(self, running: set[Exchange], _: object) -> None:
+        """The task is over. If it was cancelled before its first step, nobody else closes the result."""
+        if self._result is not _TAKEN:
+            self._give_up()
+            if self._written is not None:
+                self._written.close()
+            self._close(self._result)
+            self._leave(running)
+
+    async def go_on(self, running: set[Exchange]) -> None:
         """Sends what could not be sent at once."""
         try:
-            await rest
+            await self._stream_out()
         except BaseException as error:
             self._failed(from_the_app(error))
             if isinstance(error, asyncio.CancelledError):
@@ -167,8 +180,9 @@ class InlineExchange(WsgiExchange):
 
     # ---------------------------------------------------------------- what takes turns of the loop
 
-    async def _stream_out(self, result: Any) -> None:
+    async def _stream_out(self) -> None:
         """Sends what the application wrote and returned, part by part."""
+        result, self._result = self._result, _TAKEN
         try:
             message = zero_copy(result, self._head) if self._written is None else None
             if message is not None and self._head is not None:
@@ -246,4 +260,4 @@ class InlineExchange(WsgiExchange):
         if self.peer is GONE:
             raise ClientDisconnected("the client is gone")
 
-    callers = frozenset((_answer.__code__, _stream_out.__code__))
+    callers = frozenset((_answer.__code__, _stream_out.__code__, _make_up.__code__))
