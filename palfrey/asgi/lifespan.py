@@ -48,7 +48,8 @@ class Lifespan:
         self._app = app
         self._mode = mode
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._answer: asyncio.Future[str | None] | None = None
+        self._answer: asyncio.Future[str | bool] | None = None
+        """True: complete. False: it ended without an answer. A text: it has failed, and why."""
         self._task: asyncio.Task[None] | None = None
         self._raised: BaseException | None = None
         self._parting = False
@@ -60,19 +61,19 @@ class Lifespan:
             self.phase = Phase.ENDED
             return
         self.phase = Phase.STARTING
-        failure = await self._ask("lifespan.startup")
-        if failure is not None:
+        answer = await self._ask("lifespan.startup")
+        if isinstance(answer, str):
             await self._leave()
             # Starlette sends its whole traceback as the message; the last line of one says what happened.
-            lines = failure.strip().splitlines() or ["it gave no reason"]
-            detail = failure.rstrip() if len(lines) > 1 else ""
+            lines = answer.strip().splitlines() or ["it gave no reason"]
+            detail = answer.rstrip() if len(lines) > 1 else ""
             # What it raised behind its message (Starlette does) is there by now, with the traceback.
             raise LifespanError(f"the application's lifespan startup failed: {lines[-1]}", detail) from self._cause()
-        if self.phase is Phase.ENDED:
+        if not answer:
             self._ended_at_once()
 
     def _ended_at_once(self) -> None:
-        """It ended instead of answering, or right after: no lifespan, or a failure where one is insisted on."""
+        """It ended instead of answering: no lifespan, or a failure where one is insisted on."""
         if self._raised is not None and self._mode == "on":
             raise LifespanError(
                 f"the application's lifespan raised {type(self._raised).__name__} during startup",
@@ -95,10 +96,10 @@ class Lifespan:
             await self.cancel()
             return
         self.phase = Phase.STOPPING
-        failure = await self._ask("lifespan.shutdown")
+        answer = await self._ask("lifespan.shutdown")
         await self._leave()
-        if failure is not None:
-            log.error("The application's lifespan shutdown failed: %s", failure or "it gave no reason")
+        if isinstance(answer, str):
+            log.error("The application's lifespan shutdown failed: %s", answer or "it gave no reason")
         elif self._raised is not None:
             error = from_the_app(self._raised)
             log.error("The application's lifespan raised during shutdown", exc_info=error)
@@ -117,8 +118,8 @@ class Lifespan:
             raise asyncio.CancelledError
         return await self._inbox.get()
 
-    async def _ask(self, kind: str) -> str | None:
-        """Puts `kind` in; None when it was answered "complete" or the application ended, else the failure's text."""
+    async def _ask(self, kind: str) -> str | bool:
+        """Puts `kind` in, and returns what came of it: see `_answer`."""
         loop = asyncio.get_running_loop()
         self._answer = loop.create_future()
         self._inbox.put_nowait({"type": kind})
@@ -138,7 +139,7 @@ class Lifespan:
                 log.error("The application's lifespan raised while serving", exc_info=from_the_app(error))
         finally:
             self.phase = Phase.ENDED
-            self._settle(None)
+            self._settle(False)
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
@@ -148,11 +149,11 @@ class Lifespan:
         complete = kind.endswith("complete")
         if complete and self.phase is Phase.STARTING:
             self.phase = Phase.STARTED
-        self._settle(None if complete else str(message.get("message", "")))
+        self._settle(complete or str(message.get("message", "")))
 
-    def _settle(self, failure: str | None) -> None:
+    def _settle(self, answer: str | bool) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_result(failure)
+            self._answer.set_result(answer)
 
     async def cancel(self) -> None:
         """Ends the application's coroutine, whatever it is at."""

@@ -149,12 +149,19 @@ async def test_an_application_that_ends_its_lifespan_while_it_serves():
             assert "Broken: why" in records.errors[0]
 
 
+@pytest.mark.parametrize("mode", ["auto", "on"])
 @looped
-async def test_raising_right_behind_startup_complete_is_not_taken_for_no_lifespan():
-    life = Lifespan(script("startup", says("startup.complete"), Broken("why")), "auto")
+async def test_what_comes_right_behind_startup_complete_is_no_failure_of_the_startup(mode):
+    """As it is none when it comes a moment later."""
+    life = Lifespan(script("startup", says("startup.complete"), Broken("why")), mode)
     with logged() as records:
         await life.startup()
     assert "raised while serving" in records.errors[0]
+    life = Lifespan(script("startup", says("startup.complete")), mode)
+    with logged() as records:
+        await life.startup()
+        await life.shutdown()
+    assert records.errors == []
 
 
 @pytest.mark.parametrize(
