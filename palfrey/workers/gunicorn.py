@@ -147,6 +147,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         loop.run_until_complete(_clear())
         loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
+        self._loop = None
         _close(loop)
         if status:
             sys.exit(status)
@@ -218,6 +219,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
     # ---------------------------------------------------------------- orders
 
     def _obey(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._arm()  # an import may have had the signal, or the log's files opened again
         loop.add_signal_handler(signal.SIGTERM, self._told)
         for number in (signal.SIGQUIT, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, True)

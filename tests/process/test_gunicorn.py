@@ -333,6 +333,8 @@ def test_an_order_that_comes_again_ends_nothing_early(start: Start, tmp_path: Pa
 
 
 def test_a_worker_that_hangs(start: Start, tmp_path: Path) -> None:
+    """Its stacks are in the log, whatever the application has done with those signals."""
+    (tmp_path / "main.py").write_text(APP + "import faulthandler\nfaulthandler.enable(open('elsewhere', 'w'))\n")
     (tmp_path / "conf.py").write_text(HOOKS)
     server = start("-c", "conf.py", "--timeout", "1")
     (pid,) = server.wait_until_up()
@@ -347,6 +349,20 @@ def test_a_worker_that_hangs(start: Start, tmp_path: Path) -> None:
     assert server.wait_until_up() != [pid]
     assert server.get("/")[0] != str(pid)
     assert "Task was destroyed" not in server.output
+
+
+def test_a_worker_that_hangs_behind_its_end(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text(
+        HOOKS.replace("def worker_exit(server, worker): ", "def worker_exit(server, worker): time.sleep(600), ")
+        + "import time\n"
+    )
+    server = start("-c", "conf.py", "--timeout", "1")
+    (pid,) = server.wait_until_up()
+    os.kill(pid, signal.SIGTERM)
+    server.wait_for(f"hook worker_abort {pid}")
+    server.wait_for(rf"Worker \(pid:{pid}\) exited with code 1")
+    assert "RuntimeError" not in server.output
+    os.kill(server.wait_until_up()[0], signal.SIGKILL)
 
 
 def test_a_slow_start_and_end_are_no_hanging(start: Start) -> None:
