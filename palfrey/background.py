@@ -68,6 +68,8 @@ class BackgroundServer:
         """It was asked to end before it had begun."""
         self._told = False
         """The failure has been raised to somebody."""
+        self._left = False
+        """Its start could not be ended, and nobody waits long for it."""
         self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: Context | None = None
@@ -81,7 +83,7 @@ class BackgroundServer:
     @property
     def within(self) -> bool:
         """Whether the caller is run by this server: in its thread, or in one that works for it."""
-        return _served_by.get() is self or threading.get_ident() == self._thread.ident
+        return _served_by.get() is self or threading.current_thread() is self._thread
 
     def start(self) -> None:
         """Returns when it serves. Raises what `Server.start` does, and BootError after `boot_timeout`. Once."""
@@ -92,6 +94,8 @@ class BackgroundServer:
             self.ask(part=True)
             if self._up.wait(UNWINDING):
                 self._ended.wait()
+            else:
+                self._left = True
             raise
         if not ready:
             raise self._late()
@@ -104,6 +108,7 @@ class BackgroundServer:
         message = f"the application was not ready {self.settings.boot_timeout:g} s after its start"
         if not self._ended.wait(UNWINDING):
             message += ", and cannot be ended: its thread goes on"
+            self._left = True
         error = BootError(message, place)
         if place:
             error.add_note(place)  # which a traceback shows
@@ -131,10 +136,11 @@ class BackgroundServer:
                 pass
 
     def wait(self) -> None:
-        """Returns when it has ended, by whoever's doing. Raises what made it end."""
-        self._ended.wait()
-        self._thread.join()
-        self._tell()
+        """Returns when it has ended, by whoever's doing. Raises what made it end. One whose start was given up and went
+        on all the same is not waited for without end."""
+        if self._ended.wait(UNWINDING if self._left else None):
+            self._thread.join()
+            self._tell()
 
     def stop(self, at_once: bool = False, part: bool = False) -> None:
         """Returns when all is over; to the application, which would wait for itself, at once. May be called again, and

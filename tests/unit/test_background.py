@@ -158,3 +158,16 @@ def test_ctrl_c_while_it_is_waited_for(up):
     if up:
         asking.join()
     assert answers == ["answered"] * up
+
+
+def test_a_thread_that_has_the_number_of_one_that_has_ended_is_not_taken_for_it():
+    server = make()
+    server.start()
+    server.stop(part=True)
+    numbers, found = set(), []
+    for _ in range(50):  # the system gives numbers anew
+        thread = threading.Thread(target=lambda: found.append(server.within))
+        thread.start()
+        numbers.add(thread.ident)
+        thread.join()
+    assert found == [False] * 50, server._thread.ident in numbers

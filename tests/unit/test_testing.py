@@ -271,7 +271,9 @@ def test_a_startup_that_blocks_is_shown(monkeypatch):
         with pytest.raises(BootError, match="its thread goes on") as caught:
             server.start()
         assert ", in app" in "".join(caught.value.__notes__)
+        server.stop()  # nor is it waited for
     finally:
+        monkeypatch.undo()
         go_on.set()
         server.stop()
     assert threads() == set()
