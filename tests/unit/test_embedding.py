@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from palfrey.config.settings import Settings
 from palfrey.errors import AppLoadError, BindError, ConfigError, LifespanError
 from palfrey.server import Server
+from palfrey.workers import serving
 from tests.support.inprocess import PATIENCE, echo, http, logged, looped, respond
 
 
@@ -450,6 +451,29 @@ async def test_a_graceful_stop_waits_and_one_at_once_hurries_it():
 
 
 @looped
+async def test_a_stop_at_once_hurries_a_lifespan_shutdown_that_hangs(monkeypatch):
+    monkeypatch.setattr(serving, "SHUTDOWN_FLOOR", 0.01)
+    ending = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        ending.set()
+        await asyncio.Event().wait()
+
+    server = make(app, graceful_timeout=1000)
+    await server.start()
+    server.stop()
+    await ending.wait()
+    with logged() as records:
+        await server.stop(at_once=True)
+    assert "shutdown was given up after" in records.errors[0]
+    await server.stop(at_once=True)
+    assert is_over(server)
+
+
+@looped
 async def test_a_block_that_raises_stops_at_once():
     begun = asyncio.Event()
 
@@ -556,7 +580,14 @@ async def test_an_address_in_use_is_raised_and_the_next_may_have_it():
         assert port(server) == number
 
 
-@pytest.mark.parametrize("settings", [{"workers": 2}, {"reload": True}, {"max_requests": 5}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"workers": 2}, {"reload": True}, {"max_requests": 5}, {"drain_delay": 1}, {"ssl_reload_interval": 1}),
+        *({"on_exit": print}, {"worker_exit": print}),
+    ],
+    ids=str,
+)
 @looped
 async def test_what_only_an_arbiter_does_is_refused(settings):
     with pytest.raises(ConfigError, match=rf"{next(iter(settings))} is an arbiter's"):

@@ -10,6 +10,7 @@ import pytest
 from palfrey.config.settings import Settings
 from palfrey.errors import LifespanError
 from palfrey.observe.access import AccessLog
+from palfrey.protocols.service import Service
 from palfrey.system.sockets import open_listeners, parse_bind
 from palfrey.workers import serving as module
 from palfrey.workers.serving import Serving
@@ -329,4 +330,31 @@ async def test_a_startup_that_is_ended_as_it_completes_is_followed_by_shutdown()
         await starting
     assert order == ["shutdown"]
     assert not accepts(serving)
+    await end(serving)
+
+
+@pytest.mark.parametrize("turns", range(6))
+@looped
+async def test_a_drain_that_is_ended_as_its_last_connection_goes_does_not_wait_for_background_work(monkeypatch, turns):
+    async def app(scope, receive, send):
+        await echo(scope, receive, send)
+        await asyncio.Event().wait()
+
+    gone = asyncio.Event()
+    serving = make(app, lifespan="off", graceful_timeout=1000)
+    await serving.start()
+    reader, writer = await asyncio.open_connection(*serving.address)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    await reader.read()
+    writer.close()
+    monkeypatch.setattr(Service, "wait_until_empty", lambda service: gone.wait())
+    draining = asyncio.ensure_future(serving.drain(last=True))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    gone.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    draining.cancel()
+    await asyncio.wait((draining,))
+    assert draining.cancelled()
     await end(serving)
