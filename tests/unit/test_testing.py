@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -526,6 +527,34 @@ def pytest_in(directory: Path, *options: str) -> subprocess.CompletedProcess[str
         timeout=PATIENCE * 3,
         check=False,
     )
+
+
+PAGE_APP = """
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        return
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello"})
+"""
+
+
+def test_the_code_of_the_page(tmp_path):
+    program, *code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), re.DOTALL)
+    for name in ("main", "site_of_ours"):
+        (tmp_path / f"{name}.py").write_text(PAGE_APP)
+    (tmp_path / "test_suite.py").write_text("\n\n".join([*code, "def test_the_url(url):\n    assert url\n"]))
+    (tmp_path / "program.py").write_text(program.replace("8000", "0").replace("3600", "0"))
+    options = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto", "-W", "error")
+    done = pytest_in(tmp_path, *options, "-o", "asyncio_default_fixture_loop_scope=function")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert run.stdout.startswith(b"['http://127.0.0.1:")
 
 
 FAILING = """
