@@ -123,7 +123,7 @@ class Adopter:
     async def settle(self, timeout: float) -> None:
         """Returns when all that has begun is served or came to nothing, or the time is up; what is left then is
         dropped."""
-        if self._stepped:
+        while self._stepped:
             await asyncio.sleep(0)  # behind `_step`
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
@@ -135,12 +135,17 @@ class Adopter:
         for task in self._tasks:
             task.cancel()
 
-    def _step(self) -> None:
-        """The loop has called `connection_made` of all that were stepped once: the second step is the last."""
+    def _step(self, again: bool = False) -> None:
+        """The loop has called `connection_made` of all that were stepped once: the second step is the last. Of several
+        that were accepted in one turn, it has yet to call that of the later ones: `again` is behind these."""
         stepped, self._stepped = self._stepped, []
-        for steps, waited in stepped:
+        for number, (steps, waited) in enumerate(stepped):
+            due = waited is None or waited.done()
+            if not due and not again:
+                self._stepped = stepped[number:]
+                self._loop.call_soon(self._step, True)
+                return
             try:
-                due = waited is None or waited.done()
                 self._run(self._carry_on(steps, steps.send(None) if due else waited), steps.close)
             except StopIteration as end:
                 if self._given_up:

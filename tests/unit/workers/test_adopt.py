@@ -143,8 +143,9 @@ async def test_a_connection_is_served_and_its_descriptor_closed():
 async def test_plain_connections_have_neither_task_nor_socket():
     async with stage() as made:
         clients = [await made.client() for _ in range(3)]
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        await made.adopter.settle(PATIENCE)
+        while len(made.adopter):
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            await asyncio.sleep(0)
         for client in clients:
             assert (await made.response(client)).startswith(b"HTTP/1.1 200")
             client.close()
@@ -282,6 +283,22 @@ async def test_what_is_given_up_ends():
             await made.adopter.settle(PATIENCE)
             await made.service.wait_until_empty()
             assert await made.loop.sock_recv(client, 1) == b""
+
+
+@over("asyncio", "uvloop")
+async def test_several_that_are_given_up_end_whenever_that_is():
+    for turns in range(4):
+        async with stage() as made:
+            clients = [await made.client() for _ in range(3)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            made.adopter.give_up()
+            for connection in list(made.service.connections):
+                connection.cut()
+            for client in clients:
+                with client:
+                    assert await made.loop.sock_recv(client, 1) == b"", f"after {turns} turns"
+            await made.service.wait_until_empty()
 
 
 @over("uvloop")
