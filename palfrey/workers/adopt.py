@@ -123,8 +123,9 @@ class Adopter:
     async def settle(self, timeout: float) -> None:
         """Returns when all that has begun is served or came to nothing, or the time is up; what is left then is
         dropped."""
-        while self._stepped:
-            await asyncio.sleep(0)  # behind `_step`
+        for _ in range(2):  # behind `_step`, and where it comes again
+            if self._stepped:
+                await asyncio.sleep(0)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
         self.give_up()
