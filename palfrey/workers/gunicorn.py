@@ -127,6 +127,19 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             from palfrey.protocols.service import plain_answer
 
             self.wsgi = plain_answer(500, f"The application cannot be loaded: {error}")
+        self._check_app()
+
+    def _check_app(self) -> None:
+        """What could answer no request is refused here, as it is by Palfrey's own workers."""
+        from palfrey.asgi.interface import speaks
+
+        if self._settings.interface == "auto" and speaks(self.wsgi) is None:
+            name = getattr(self.wsgi, "__qualname__", None) or type(self.wsgi).__name__
+            self.log.error(
+                "%s cannot be called as an ASGI or a WSGI application is; if it makes the application, write `%s()`",
+                *(name, name),
+            )
+            sys.exit(EXIT_BOOT)
 
     def run(self) -> None:
         self.booted = False  # until it serves: what fails before that would fail again and again

@@ -201,6 +201,16 @@ def test_what_fails_before_it_serves_ends_gunicorn(start: Start, tmp_path: Path)
     assert "no such module" in server.output
 
 
+def test_what_could_answer_no_request_ends_gunicorn(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text("from main import app\ndef create():\n    return app\n")
+    server = start(app="made:create")
+    assert server.wait() == 3
+    assert "create cannot be called as an ASGI or a WSGI application is; if it makes" in server.output
+    server = start(app="made:create()")
+    server.wait_until_up()
+    assert server.get("/")
+
+
 def test_hooks(start: Start, tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(HOOKS)
     server = start("-c", "conf.py")
