@@ -95,11 +95,13 @@ class LoggerAccess(AccessLog):
 def below(prefix: str, app: Any) -> Any:
     """A WSGI application that Gunicorn's users have put below a path by the environment variable SCRIPT_NAME: it is
     part of the path as it comes."""
+    prefix = prefix.rstrip("/")
 
     def run(environ: dict[str, Any], start_response: Any) -> Any:
         path = environ["PATH_INFO"]
-        if path.startswith(prefix):
-            environ["SCRIPT_NAME"], environ["PATH_INFO"] = prefix, path[len(prefix) :]
+        rest = path.removeprefix(prefix)
+        if rest != path and (not rest or rest[0] == "/"):  # PEP 3333: what is left begins with a slash
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = prefix, rest
         return app(environ, start_response)
 
     return run
