@@ -50,6 +50,8 @@ BEAT = 1.0
 """Seconds between two signs of life, at most."""
 ACCESS = ("access", "access_log_enabled", "atoms", "atoms_wrapper_class", "now", "_get_user")
 """What the access log's lines are made by in Gunicorn's logger."""
+HURRIED = 1.0
+"""Seconds that a lifespan shutdown still has which QUIT comes upon: Gunicorn kills when two are over."""
 CANCEL_GRACE = 1.0
 """Seconds that the application's own tasks have to end."""
 
@@ -109,6 +111,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ordered = asyncio.Event()
         self._steps = Steps()
+        self._serving: Serving | None = None
         super().init_process()
 
     def init_signals(self) -> None:
@@ -190,6 +193,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         serving = Serving(self._settings, app, listeners, self._access(), self._tls, gate=gate, shared=True)
         if self.cfg.threads > 1 and serving.service.exchange.kind != "WSGI":
             self.log.warning("threads has no effect: the application is no WSGI application")
+        self._serving = serving
         serving.service.on_request = self._count
         install(serving.service, self)
         try:
@@ -209,7 +213,7 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         if self._quick:
             serving.quit()
         try:
-            await self._steps.do(serving.close())
+            await serving.close()
         except Exception:
             self.log.exception("The end of this worker went wrong")
             return EXIT_ERROR
@@ -285,6 +289,8 @@ class PalfreyWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
                 self.cfg.worker_int(self)
             except (Exception, SystemExit):
                 self.log.exception("The hook worker_int failed")
+            if self._serving is not None:
+                self._serving.hurry(HURRIED)
         self._ordered.set()
         self._steps.cancel()
 

@@ -179,12 +179,12 @@ class Serving:
     def _tasks(self) -> set[asyncio.Task[None]]:
         return {exchange.task for exchange in self.service.running if exchange.task is not None}
 
-    def hurry(self) -> None:
-        """Has `close` take no longer than behind `quit`."""
+    def hurry(self, shutdown: float = SHUTDOWN_FLOOR) -> None:
+        """Has lifespan shutdown, if it runs, take no more than so many seconds from now."""
         self._deadline = 0.0
         patience = self._patience
         if patience is not None and not patience.expired():
-            patience.reschedule(min(patience.when() or 0.0, self._loop.time() + SHUTDOWN_FLOOR))
+            patience.reschedule(min(patience.when() or 0.0, self._loop.time() + shutdown))
 
     async def close(self) -> None:
         """Cancels what still runs, then lifespan shutdown. Returns when the application is done or out of time."""

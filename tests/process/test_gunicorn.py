@@ -239,6 +239,32 @@ def test_a_quick_end_cuts_what_is_in_hand(start: Start, tmp_path: Path, number: 
         assert server.wait() == 0
 
 
+@pytest.mark.parametrize(("slow", "ended"), [("0.5", r"^lifespan.shutdown {}$"), ("60", "shutdown was given up after")])
+def test_a_quick_end_hurries_a_lifespan_shutdown(start: Start, tmp_path: Path, slow: str, ended: str) -> None:
+    (tmp_path / "main.py").write_text(
+        "import asyncio, os\n"
+        "async def app(scope, receive, send):\n"
+        "    pid = os.getpid()\n"
+        "    await receive()\n"
+        "    os.write(2, f'lifespan.startup {pid}\\n'.encode())\n"
+        "    await send({'type': 'lifespan.startup.complete'})\n"
+        "    await receive()\n"
+        "    os.write(2, b'ending\\n')\n"
+        f"    await asyncio.sleep({slow})\n"
+        "    os.write(2, f'lifespan.shutdown {pid}\\n'.encode())\n"
+        "    await send({'type': 'lifespan.shutdown.complete'})\n"
+    )
+    server = start()
+    (pid,) = server.wait_until_up()
+    server.signal(signal.SIGTERM)
+    server.wait_for("^ending$")
+    server.signal(signal.SIGINT)
+    server.wait_for("Quick shutdown requested")
+    server.wait_for(ended.format(pid))
+    assert server.wait() == 0
+    assert "SIGKILL" not in server.output
+
+
 def test_a_hook_that_raises_keeps_no_worker_from_its_end(start: Start, tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text("def worker_int(worker):\n    raise KeyError('in the hook')\n")
     server = start("-c", "conf.py")
