@@ -1,9 +1,10 @@
 """A request's scope -> environ (PEP 3333, "environ Variables").
 
 Strings in environ are bytes, decoded as latin-1. What is made is remembered and copied, since clients ask for the same
-over and over: for a whole request, but nothing with credentials, for each field, and for what all requests of a
-listener have in common. Names with an underscore are dropped: in an environ nobody could tell `X_User` from `X-User`,
-which a proxy may have taken care of.
+over and over: for a request that its own connection says again (in the scope that these have in common, gone with the
+connection), for a whole request of anybody's, but nothing with credentials, for each field, and for what all requests
+of a listener have in common. Names with an underscore are dropped: in an environ nobody could tell `X_User` from
+`X-User`, which a proxy may have taken care of.
 """
 
 from __future__ import annotations
