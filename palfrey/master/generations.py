@@ -18,22 +18,23 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from palfrey.config.hooks import ConfigView
 from palfrey.config.settings import BIND_GROUP, ROWS, Settings
 from palfrey.config.sources import Kind, Resolved
-from palfrey.errors import BindError, ConfigError, PalfreyError
+from palfrey.errors import BindError
 from palfrey.master.records import Terms
-from palfrey.system import cpus, x509
+from palfrey.system import cpus
 from palfrey.system.cpus import Budget
 from palfrey.system.imports import resolved as resolved_path
 from palfrey.system.place import Place
 from palfrey.system.process import CAN_ADOPT
 from palfrey.system.sockets import Address, Listener, open_listeners, parse_bind
-from palfrey.system.tls import HTTP1, HTTP2, ServerTls, own_certificate, server_context, stamps, validity_notice
+from palfrey.system.tls import HTTP1, HTTP2, ServerTls, make_tls, server_context
 
 if TYPE_CHECKING:
     import ssl
@@ -313,32 +314,8 @@ def server_tls(settings: Settings) -> ServerTls | None:
     certfile, hook = settings.ssl_certfile, settings.ssl_context
     if certfile is None and hook is None:
         return None
-    before = stamps(tls_files(settings))
-    context = default() if hook is None else _ask_for_context(settings, default)
-    certificate = own_certificate(certfile) if certfile is not None and hook is None else None
-    return ServerTls(
-        context,
-        settings.ssl_handshake_timeout,
-        x509.to_pem(certificate) if certificate is not None else None,
-        before,
-        validity_notice(certfile, certificate) if certfile is not None and certificate is not None else None,
-    )
-
-
-def _ask_for_context(settings: Settings, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    import ssl
-
-    hook = settings.ssl_context
-    assert hook is not None
-    try:
-        made = hook(ConfigView(settings), default)
-    except (PalfreyError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise ConfigError(f"the hook ssl_context raised {type(error).__name__}: {error}") from error
-    if not isinstance(made, ssl.SSLContext):
-        raise ConfigError(f"the hook ssl_context returned {type(made).__name__}, not an ssl.SSLContext")
-    return made
+    ask = partial(hook, ConfigView(settings)) if hook is not None else None
+    return make_tls(certfile or "", default, ask, settings.ssl_handshake_timeout, tls_files(settings))
 
 
 def _urls(listeners: Sequence[Listener], secure: bool) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palfrey.errors import ConfigError
+from palfrey.errors import ConfigError, PalfreyError
 from palfrey.system import x509
 
 if TYPE_CHECKING:
@@ -46,6 +46,42 @@ class ServerTls:
     """The files, just before they were read."""
     notice: str | None
     """What the operator should know, although it works."""
+
+
+def make_tls(
+    certfile: str,
+    default: Callable[[], ssl.SSLContext],
+    hook: Callable[[Callable[[], ssl.SSLContext]], object] | None,
+    handshake_timeout: float,
+    files: Iterable[str | None],
+) -> ServerTls:
+    """What `default` makes of these files, or the user's `hook` in its place, with what is known of it. Raises
+    ConfigError."""
+    before = stamps(files)
+    if hook is not None:
+        return ServerTls(_ask_for_context(hook, default), handshake_timeout, None, before, None)
+    context = default()
+    shown = notice = None
+    certificate = own_certificate(certfile)
+    if certificate is not None:
+        shown, notice = x509.to_pem(certificate), validity_notice(certfile, certificate)
+    return ServerTls(context, handshake_timeout, shown, before, notice)
+
+
+def _ask_for_context(
+    hook: Callable[[Callable[[], ssl.SSLContext]], object], default: Callable[[], ssl.SSLContext]
+) -> ssl.SSLContext:
+    import ssl
+
+    try:
+        made = hook(default)
+    except (PalfreyError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ConfigError(f"the hook ssl_context raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, ssl.SSLContext):
+        raise ConfigError(f"the hook ssl_context returned {type(made).__name__}, not an ssl.SSLContext")
+    return made
 
 
 def server_context(

@@ -8,17 +8,17 @@ one cannot be made (half of a renewed certificate is there), the old one serves 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from palfrey.errors import ConfigError
-from palfrey.system import x509
-from palfrey.system.tls import HTTP1, HTTP2, ServerTls, own_certificate, server_context, stamps, validity_notice
+from palfrey.system.tls import HTTP1, HTTP2, make_tls, server_context, stamps
 
 if TYPE_CHECKING:
     import ssl
 
     from palfrey.config.settings import Settings
-    from palfrey.system.tls import Stamps
+    from palfrey.system.tls import ServerTls, Stamps
 
 
 class Contexts:
@@ -54,8 +54,6 @@ class Contexts:
 
 def tls_of(cfg: Any, settings: Settings) -> ServerTls | None:
     """What Gunicorn's TLS settings and its hook ssl_context make together; None: no TLS. Raises ConfigError."""
-    import ssl
-
     if not (cfg.is_ssl or settings.ssl_certfile):
         return None
     certfile, keyfile, ca_certs = files = _files(cfg, settings)
@@ -72,24 +70,8 @@ def tls_of(cfg: Any, settings: Settings) -> ServerTls | None:
             HTTP2 if settings.http == "h2" else HTTP1,
         )
 
-    before = stamps(files)
-    if cfg.ssl_context == cfg.settings["ssl_context"].default:
-        context = default()
-        certificate = own_certificate(certfile or "")
-    else:
-        certificate = None  # what clients are shown is the hook's affair
-        try:
-            context = cfg.ssl_context(cfg, default)
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise ConfigError(f"the hook ssl_context raised {type(error).__name__}: {error}") from error
-        if not isinstance(context, ssl.SSLContext):
-            raise ConfigError(f"the hook ssl_context returned {type(context).__name__}, not an ssl.SSLContext")
-    shown = notice = None
-    if certificate is not None:
-        shown, notice = x509.to_pem(certificate), validity_notice(certfile or "", certificate)
-    return ServerTls(context, settings.ssl_handshake_timeout, shown, before, notice)
+    ask = partial(cfg.ssl_context, cfg) if cfg.ssl_context != cfg.settings["ssl_context"].default else None
+    return make_tls(certfile or "", default, ask, settings.ssl_handshake_timeout, files)
 
 
 def _files(cfg: Any, settings: Settings) -> tuple[str | None, str | None, str | None]:

@@ -209,6 +209,9 @@ def test_the_hook_ssl_context(certified):
     certified.set("ssl_context", lambda conf, default: 1 // 0)
     with pytest.raises(ConfigError, match="the hook ssl_context raised ZeroDivisionError"):
         tls_of(certified, settings)
+    certified.set("ssl_context", lambda conf, default: sys.exit(4))
+    with pytest.raises(ConfigError, match="the hook ssl_context raised SystemExit: 4"):
+        tls_of(certified, settings)
 
 
 class Said(list):
