@@ -16,6 +16,13 @@ def client_name(client: HostPort | None) -> str:
     return "an unnamed client" if client is None else client[0] if client[1] is None else f"{client[0]}:{client[1]}"
 
 
+def target_of(scope: Scope) -> bytes:
+    """The path and query as they came (RFC 9112 section 3.2.1)."""
+    query: bytes = scope["query_string"]
+    path: bytes = scope["raw_path"]
+    return path + b"?" + query if query else path
+
+
 class Request:
     """The facts of a request, out of its ASGI scope."""
 
@@ -43,10 +50,8 @@ class Request:
 
     @property
     def target(self) -> bytes:
-        """The path and query as they came (RFC 9112 section 3.2.1)."""
-        query: bytes = self.scope["query_string"]
-        path: bytes = self.scope["raw_path"]
-        return path + b"?" + query if query else path
+        """The path and query as they came."""
+        return target_of(self.scope)
 
     @property
     def http_version(self) -> str:

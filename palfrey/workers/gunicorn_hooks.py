@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from palfrey.asgi.exchange import Exchange
+from palfrey.asgi.request import target_of
 from palfrey.asgi.wsgi import WsgiApp
 from palfrey.asgi.wsgi.inline import InlineExchange
 from palfrey.asgi.wsgi.threaded import ThreadedExchange
@@ -144,8 +145,7 @@ def around(app: ASGIApp, worker: Any) -> ASGIApp:
 
 
 async def _websocket(app: ASGIApp, worker: Any, scope: Scope, receive: Receive, send: Send) -> None:
-    target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-    request = RequestView("GET", target, scope["http_version"], scope["headers"], scope["client"])
+    request = RequestView("GET", target_of(scope), scope["http_version"], scope["headers"], scope["client"])
     response = ResponseView()
 
     async def watched(message: Message) -> None:
