@@ -20,7 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
 from palfrey.asgi.load import load_app, make_app
-from palfrey.config.settings import HOOKS, ROWS, Settings
+from palfrey.config.settings import ARBITERS, ROWS, Settings
 from palfrey.config.sources import Resolved, from_arguments
 from palfrey.errors import EXIT_OK, BootError, ConfigError, PalfreyError
 from palfrey.master.generations import bound_addresses, server_tls
@@ -37,13 +37,6 @@ if TYPE_CHECKING:
     from palfrey.types import ASGIApp
 
 log = logging.getLogger("palfrey.error")
-
-ARBITERS = (
-    *("workers", "max_requests", "max_memory", "max_lifetime", "request_timeout"),
-    *("user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile", "reload", "drain_delay"),
-    *("ssl_reload_interval", *(row.name for row in ROWS.values() if row.group == HOOKS and row.name != "ssl_context")),
-)
-"""Settings that an arbiter sees to, and that one process by itself would pass over: a `user` above all, or a hook."""
 
 ENVIRONMENT = ("env_file", "raw_env")
 """Settings for a process of Palfrey's own."""

@@ -900,6 +900,14 @@ def _complete(field: dataclasses.Field[Any]) -> Row:
 ROWS: Final[dict[str, Row]] = {field.name: _complete(field) for field in dataclasses.fields(Settings)}
 """Every row by its canonical name, in the order of the table."""
 
+ARBITERS: Final = (
+    *("workers", "max_requests", "max_memory", "max_lifetime", "request_timeout"),
+    *("user", "group", "umask", "chdir", "proc_name", "daemon", "pidfile", "reload", "drain_delay"),
+    *("ssl_reload_interval", *(row.name for row in ROWS.values() if row.group == HOOKS and row.name != "ssl_context")),
+)
+"""Settings that Palfrey's arbiter sees to, and that a process without it would pass over: a `user` above all, or a
+hook."""
+
 ALIASES: Final[dict[str, str]] = {alias: row.name for row in ROWS.values() for alias in row.aliases}
 """Other servers' names in the configuration file -> the canonical name."""
 

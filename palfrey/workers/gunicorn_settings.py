@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from palfrey.config.foreign import FOREIGN
-from palfrey.config.settings import Settings, canonical
+from palfrey.config.settings import ARBITERS, Settings, canonical
 from palfrey.config.sources import from_arguments
 from palfrey.errors import ConfigError
 
@@ -46,17 +46,15 @@ INEFFECTIVE = (
 IMPOSSIBLE = {"proxy_protocol": ("off", False), "protocol": ("http",)}
 """Settings by which clients speak something else than HTTP, and what they have to be, in each version of Gunicorn."""
 
-ARBITERS = frozenset(
+UNUSABLE = frozenset(
     (
+        *ARBITERS,
         *("app", "factory", "app_dir", "env_file", "raw_env", "bind", "host", "port", "uds", "fd"),
-        *("socket_mode", "socket_owner", "workers", "worker_class", "preload_app", "timeout", "boot_timeout"),
-        *("request_timeout", "max_surge", "upgrade", "drain_delay", "max_requests", "max_requests_jitter"),
-        *("max_memory", "max_lifetime", "max_lifetime_jitter", "ssl_reload_interval"),
-        *("reload", "reload_dirs", "reload_include", "reload_exclude", "reload_delay", "reload_engine"),
-        *("reload_extra_files", "daemon", "pidfile", "user", "group", "umask", "chdir", "proc_name"),
+        *("socket_mode", "socket_owner", "worker_class", "preload_app", "timeout", "boot_timeout"),
+        *("max_surge", "upgrade", "max_requests_jitter", "max_lifetime_jitter"),
+        *("reload_dirs", "reload_include", "reload_exclude", "reload_delay", "reload_engine", "reload_extra_files"),
         *("log_level", "log_config", "access_log", "accesslog", "errorlog", "access_log_format", "use_colors"),
-        *("on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int"),
-        *("worker_abort", "pre_exec", "child_exit", "worker_exit", "nworkers_changed", "on_exit", "ssl_context"),
+        "ssl_context",
     )
 )
 """Palfrey's settings that are of no use in a worker class: for Palfrey's arbiter, or ones that Gunicorn has itself."""
@@ -104,7 +102,7 @@ def ineffective(cfg: Any, own: dict[str, Any]) -> list[str]:
     for name in own:
         if name in FOREIGN:
             found.append(f"{name} has no effect in a worker class: {FOREIGN[name].reason}")
-        elif canonical(name) in ARBITERS:
+        elif canonical(name) in UNUSABLE:
             found.append(f"{name} has no effect in a worker class: it is for Gunicorn's own configuration")
     return found
 

@@ -23,7 +23,7 @@ from palfrey.errors import ConfigError
 from palfrey.workers import PalfreyH11Worker, PalfreyWorker, gunicorn_board
 from palfrey.workers.gunicorn_board import Board
 from palfrey.workers.gunicorn_requests import LoggerAccess, RequestView, ResponseView
-from palfrey.workers.gunicorn_settings import ARBITERS, IMPOSSIBLE, INEFFECTIVE, SAME, ineffective, settings_of
+from palfrey.workers.gunicorn_settings import IMPOSSIBLE, INEFFECTIVE, SAME, UNUSABLE, ineffective, settings_of
 from palfrey.workers.gunicorn_tls import Contexts, tls_of
 
 GUNICORNS = (
@@ -53,7 +53,7 @@ def test_the_tables_know_what_they_speak_of():
     assert SAME.keys() <= ROWS.keys()
     assert set(SAME.values()) <= cfg.settings.keys()
     assert {*INEFFECTIVE, *IMPOSSIBLE} <= cfg.settings.keys() & FOREIGN.keys()
-    assert ROWS.keys() >= ARBITERS
+    assert ROWS.keys() >= UNUSABLE
 
 
 def test_each_setting_of_gunicorns_is_known():
