@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from tests.process.conftest import Start
-from tests.support.processes import finish, read_all
+from tests.support.processes import PATIENCE, finish, read_all
 
 
 class TestFirstStart:
@@ -189,8 +190,12 @@ class TestArbiter:
         (site / "main.py").write_text("import os, time\nos.write(2, b'importing\\n')\ntime.sleep(600)\n")
         server.signal(signal.SIGHUP)
         server.wait_for("importing")
+        ends = [os.pidfd_open(pid) for pid in server.workers()]
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
+        for end in ends:  # a process closes its output before its sockets
+            assert select.select([end], [], [], PATIENCE)[0]
+            os.close(end)
         with socket.create_server(("127.0.0.1", server.port)):
             pass
 
